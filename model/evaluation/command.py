@@ -1,0 +1,120 @@
+"""`entityclip evaluate`: a checkpoint and a data set in, a table and JSON out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from model import checkpoint
+from model.encoder import Encoder
+from model.evaluation.calibration import fit_matching
+from model.evaluation.flagnews import (
+    by_group,
+    chance,
+    histogram_recall,
+    recall_by_share,
+)
+from model.flagnews.bank import BankConfig, generator_hash
+from model.flagnews.compose import SHARE_RANGE
+from model.flagnews.pools import Pool, draw_pools, photo_pools, seen_mask
+from model.training import flagnews_run
+
+POOLS = 20
+_CALIBRATION_POOLS = 4
+
+
+def evaluate(
+    checkpoint_name: str, data: str, *, cache: Path | None = None, photos: Path | None = None
+) -> dict[str, object]:
+    """Measure variant P (the two plain encoders).
+
+    Args:
+        checkpoint_name: a checkpoint directory, or `tiny`.
+        data: `flagnews` (drawn scenes) or `flagnews-photo` (real renderings on real photographs).
+        photos: for `flagnews-photo`, the folder that holds `pairs.jsonl` and `images/`.
+
+    Returns:
+        A JSON-ready dict: recall by group, yardsticks, how it was measured.
+
+    Raises:
+        ValueError: unknown data set, or a checkpoint that does not say what it was trained on.
+        FileNotFoundError: no photographs at `photos`.
+    """
+    loaded = checkpoint.load(checkpoint_name)
+    encoder = Encoder(loaded.model, loaded.config.preprocess)
+    cache = cache or flagnews_run.default_cache()
+    size = encoder.image_size
+    if data == "flagnews":
+        bank = flagnews_run.held_out_bank(size, POOLS, flagnews_run.TEST_SEED, cache)
+        pools = draw_pools(bank, POOLS, flagnews_run.TEST_SEED)
+    elif data == "flagnews-photo":
+        if photos is None:
+            raise ValueError("flagnews-photo needs --photos FOLDER with pairs.jsonl and images/")
+        pools = photo_pools(photos, size, POOLS, flagnews_run.TEST_SEED)
+    else:
+        raise ValueError(f"unknown data {data!r}: flagnews or flagnews-photo")
+    facts = _Facts.of(loaded.config.training)
+    seen = seen_mask(pools[0].look, facts.unseen_fold)
+    return {
+        "data": data,
+        "model_id": loaded.model_id,
+        "generator": generator_hash(),
+        "pools": len(pools),
+        "looks": len(seen),
+        "seen_looks": int(seen.sum()),
+        **_measure(encoder, pools, seen),
+        "yardsticks": _yardsticks(facts, pools, seen, cache),
+    }
+
+
+def calibrate(checkpoint_name: str, *, cache: Path | None = None) -> dict[str, object]:
+    """Fit the matching section on the validation pictures, which are not those that `evaluate` reports."""
+    loaded = checkpoint.load(checkpoint_name)
+    encoder = Encoder(loaded.model, loaded.config.preprocess)
+    seed = flagnews_run.VALIDATION_SEED
+    cache = cache or flagnews_run.default_cache()
+    bank = flagnews_run.held_out_bank(encoder.image_size, _CALIBRATION_POOLS, seed, cache)
+    pools = draw_pools(bank, _CALIBRATION_POOLS, seed)
+    seen = seen_mask(pools[0].look, _Facts.of(loaded.config.training).unseen_fold)
+    scores = [encoder.encode_images(pool.pixels) @ encoder.encode_texts(pool.captions).T for pool in pools]
+    result: dict[str, object] = msgspec.to_builtins(fit_matching(scores, seen))
+    return result
+
+
+class _Facts(msgspec.Struct):
+    """What a FlagNews checkpoint says of its training."""
+
+    unseen_fold: int | None
+    bank: BankConfig
+
+    @classmethod
+    def of(cls, training: dict[str, object]) -> _Facts:
+        class Sampling(msgspec.Struct):
+            unseen_fold: int | None
+
+        class Data(msgspec.Struct):
+            bank: BankConfig
+            sampling: Sampling
+
+        try:
+            data = msgspec.convert(training.get("data"), Data)
+        except msgspec.ValidationError as exc:
+            raise ValueError(f"the checkpoint was not trained on FlagNews: {exc}") from exc
+        return cls(data.sampling.unseen_fold, data.bank)
+
+
+def _measure(encoder: Encoder, pools: list[Pool], seen: np.ndarray) -> dict[str, object]:
+    scores = [encoder.encode_images(pool.pixels) @ encoder.encode_texts(pool.captions).T for pool in pools]
+    low, high = SHARE_RANGE
+    edges = [low, 0.03, 0.06, 0.12, high + 1e-6]
+    return {
+        "recall": by_group(scores, seen),
+        "seen_image_to_text_R@1_by_share": recall_by_share(scores, pools, seen, edges),
+    }
+
+
+def _yardsticks(facts: _Facts, pools: list[Pool], seen: np.ndarray, cache: Path) -> dict[str, object]:
+    training = flagnews_run.open_bank(facts.bank, cache)
+    return {"chance": chance(len(seen)), "colour_histogram": histogram_recall(training, pools, seen)}

@@ -1,0 +1,100 @@
+"""Recall on FlagNews, seen and unseen looks apart, beside chance and a colour histogram."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.encoder import Encoder
+from model.evaluation.retrieval import KS, recall, score_ranks
+from model.flagnews.bank import PictureBank
+from model.flagnews.pools import Pool
+
+_BINS = 4  # a colour channel: 64 colours
+
+
+def pool_recall(
+    encoder: Encoder, pools: Sequence[Pool], seen: NDArray[np.bool_]
+) -> dict[str, dict[str, float]]:
+    """Recall of variant P (the two plain encoders) among all looks, by whether the query's look was seen.
+
+    Returns:
+        `{"seen" | "unseen": {"image_to_text_R@1": …}}`, means over pools, 0 to 1.
+    """
+    scores = [encoder.encode_images(pool.pixels) @ encoder.encode_texts(pool.captions).T for pool in pools]
+    return by_group(scores, seen)
+
+
+def by_group(scores: Sequence[NDArray[np.float32]], seen: NDArray[np.bool_]) -> dict[str, dict[str, float]]:
+    """Recall from ready scores, images by texts, one [L, L] matrix a pool."""
+    groups = {"seen": seen, "unseen": ~seen}
+    image_to_text = np.stack([score_ranks(matrix) for matrix in scores])  # [P, L]
+    text_to_image = np.stack([score_ranks(matrix.T) for matrix in scores])
+    return {
+        name: {
+            **{f"image_to_text_R@{k}": recall(image_to_text[:, mask], k) for k in KS},
+            **{f"text_to_image_R@{k}": recall(text_to_image[:, mask], k) for k in KS},
+        }
+        for name, mask in groups.items()
+        if mask.any()
+    }
+
+
+def recall_by_share(
+    scores: Sequence[NDArray[np.float32]],
+    pools: Sequence[Pool],
+    seen: NDArray[np.bool_],
+    edges: Sequence[float],
+) -> dict[str, float]:
+    """Image→text R@1 of seen looks by the flag's share of the picture, between consecutive edges."""
+    rank = np.concatenate([score_ranks(matrix)[seen] for matrix in scores])
+    share = np.concatenate([pool.share[seen] for pool in pools])
+    return {
+        f"{low:.3f}-{high:.3f}": recall(rank[(share >= low) & (share < high)], 1)
+        for low, high in itertools.pairwise(edges)
+    }
+
+
+def chance(looks: int) -> dict[str, float]:
+    """R@k of a blind guess among so many looks."""
+    return {f"R@{k}": k / looks for k in KS}
+
+
+def histogram_recall(
+    training: PictureBank, pools: Sequence[Pool], seen: NDArray[np.bool_]
+) -> dict[str, dict[str, float]]:
+    """The colour yardstick: a picture's histogram against each look's mean training histogram.
+
+    It is given the look of every caption, so it measures what colour alone can do with perfect text
+    understanding. Looks without training pictures have the mean of all: chance.
+    """
+    prototypes = _prototypes(training, pools[0].look, seen)
+    return by_group([_histograms(pool.pixels) @ prototypes.T for pool in pools], seen)
+
+
+def _prototypes(
+    training: PictureBank, looks: NDArray[np.int64], seen: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    bank_looks = training.looks
+    common = _histograms(training.pixels[:: max(1, len(training.pixels) // 2000)]).mean(axis=0)
+    rows = []
+    for look, is_seen in zip(looks, seen, strict=True):
+        indices = np.flatnonzero(bank_looks == look)[:100] if is_seen else np.empty(0, np.int64)
+        mean = _histograms(training.pixels[indices]).mean(axis=0) if len(indices) else common
+        rows.append(mean - common)  # what sets the look apart from any other picture
+    matrix = np.stack(rows)
+    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+    return np.asarray(matrix / np.where(norms > 0, norms, 1.0), np.float32)
+
+
+def _histograms(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Square-rooted colour histograms. [N, S, S, 3] uint8 -> [N, 64] float32, unit length."""
+    levels = pixels.reshape(len(pixels), -1, 3) // (256 // _BINS)
+    codes = (levels[..., 0] * _BINS + levels[..., 1]) * _BINS + levels[..., 2]  # [N, S·S]
+    size = _BINS**3
+    offset = codes.astype(np.int64) + np.arange(len(pixels))[:, None] * size
+    counts = np.bincount(offset.ravel(), minlength=len(pixels) * size).reshape(len(pixels), size)
+    return np.asarray(np.sqrt(counts / codes.shape[1]), np.float32)

@@ -1,0 +1,55 @@
+"""Ranks and recall against a plain loop, ties included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from model.evaluation.calibration import fit_platt, probability, stream_pairs
+from model.evaluation.retrieval import ranks, score_ranks, summarise
+from model.config import MatchingConfig
+from tests import reference
+
+
+@given(
+    arrays.arrays(
+        np.float32, st.integers(1, 8).map(lambda n: (n, n)), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])
+    )
+)
+def test_ranks_equal_the_plain_loop_on_tied_scores(scores: np.ndarray) -> None:
+    assert score_ranks(scores).tolist() == reference.ranks(scores.tolist())
+
+
+def test_a_constant_model_has_the_worst_rank() -> None:
+    vectors = np.ones((5, 3), np.float32)
+    assert ranks(vectors, vectors).tolist() == [5] * 5
+
+
+def test_summary_counts_hits_within_k() -> None:
+    summary = summarise(np.array([1, 2, 6, 11]))
+    assert summary == {"R@1": 0.25, "R@5": 0.5, "R@10": 0.75, "median_rank": 4.0, "mean_rank": 5.0}
+
+
+def test_platt_scaling_recovers_the_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    cosines = rng.uniform(-0.5, 0.5, 20_000)
+    labels = rng.random(20_000) < 1 / (1 + np.exp(-(12 * cosines - 3)))
+    slope, intercept = fit_platt(cosines, labels)
+    assert slope == pytest.approx(12, rel=0.05)
+    assert intercept == pytest.approx(-3, rel=0.05)
+    assert probability(0.25, MatchingConfig(slope=slope, intercept=intercept)) == pytest.approx(0.5, abs=0.02)
+
+
+def test_platt_scaling_needs_both_kinds() -> None:
+    with pytest.raises(ValueError, match="both kinds"):
+        fit_platt(np.zeros(3), np.ones(3, bool))
+
+
+def test_stream_pairs_takes_the_top_hits_of_both_directions() -> None:
+    scores = np.array([[0.9, 0.8, 0.0], [0.1, 0.7, 0.2], [0.3, 0.4, 0.6]], np.float32)
+    cosines, labels = stream_pairs([scores], np.array([True, True, False]), top_k=1)
+    assert cosines.tolist() == pytest.approx([0.9, 0.7, 0.9, 0.8])
+    assert labels.tolist() == [True, True, True, False]

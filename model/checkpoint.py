@@ -50,6 +50,11 @@ def save(
     part = folder / (WEIGHTS_NAME + ".part")
     save_file(weights, part)
     part.replace(folder / WEIGHTS_NAME)
+    write_config(folder, config)
+
+
+def write_config(folder: Path, config: CheckpointConfig) -> None:
+    """Replace `config.json` whole or not at all."""
     part = folder / (CONFIG_NAME + ".part")
     part.write_bytes(config.to_json())
     part.replace(folder / CONFIG_NAME)

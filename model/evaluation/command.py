@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import torch
 
 from model import checkpoint
+from model.config import MatchingConfig
 from model.encoder import Encoder
 from model.evaluation.calibration import fit_matching
 from model.evaluation.flagnews import (
@@ -69,8 +72,20 @@ def evaluate(
     }
 
 
-def calibrate(checkpoint_name: str, *, cache: Path | None = None) -> dict[str, object]:
-    """Fit the matching section on the validation pictures, which are not those that `evaluate` reports."""
+def calibrate(
+    checkpoint_name: str, output: Path, *, cache: Path | None = None, half: bool = False
+) -> MatchingConfig:
+    """Fit scores to probabilities and write the checkpoint with them.
+
+    The pictures are the validation's, which are not those that `evaluate` reports; only seen looks count.
+
+    Args:
+        output: folder of the written checkpoint; may be the one that is read.
+        half: store the weights as float16.
+
+    Raises:
+        ValueError: a checkpoint that does not say what it was trained on.
+    """
     loaded = checkpoint.load(checkpoint_name)
     encoder = Encoder(loaded.model, loaded.config.preprocess)
     seed = flagnews_run.VALIDATION_SEED
@@ -79,8 +94,20 @@ def calibrate(checkpoint_name: str, *, cache: Path | None = None) -> dict[str, o
     pools = draw_pools(bank, _CALIBRATION_POOLS, seed)
     seen = seen_mask(pools[0].look, _Facts.of(loaded.config.training).unseen_fold)
     scores = [encoder.encode_images(pool.pixels) @ encoder.encode_texts(pool.captions).T for pool in pools]
-    result: dict[str, object] = msgspec.to_builtins(fit_matching(scores, seen))
-    return result
+    matching = fit_matching(scores, seen)
+    config = msgspec.structs.replace(loaded.config, matching=matching)
+    checkpoint.save(output, loaded.model, config, dtype=torch.float16 if half else torch.float32)
+    return matching
+
+
+def record(checkpoint_name: str, results: Sequence[dict[str, object]]) -> None:
+    """Write results of `evaluate` into the checkpoint's `config.json`; its model id changes with them."""
+    folder = checkpoint.resolve(checkpoint_name)
+    metrics = {
+        str(result["data"]): {k: v for k, v in result.items() if k != "model_id"} for result in results
+    }
+    config = msgspec.structs.replace(checkpoint.read_config(folder), metrics=metrics)
+    checkpoint.write_config(folder, config)
 
 
 class _Facts(msgspec.Struct):

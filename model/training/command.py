@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 import torch
 
-from model import checkpoint
 from model.training import flagnews_run
 from model.training.loop import Trainer
 from model.training.recipe import load_recipe
@@ -41,16 +40,3 @@ def train(
     validate = flagnews_run.build_validation(recipe, cache)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Trainer(recipe, data, output, validate, device).run()
-
-
-def export(trained: Path, output: Path, evaluation: dict[str, object]) -> None:
-    """Write a trained checkpoint as it ships: fp16 weights, with what `entityclip evaluate` measured.
-
-    Args:
-        evaluation: goes into `config.json` as `metrics`; its `matching` entry becomes the matching section.
-    """
-    loaded = checkpoint.load(trained)
-    metrics = {name: value for name, value in evaluation.items() if name != "matching"}
-    matching = msgspec.convert(evaluation.get("matching", {}), type(loaded.config.matching))
-    config = msgspec.structs.replace(loaded.config, metrics=metrics, matching=matching)
-    checkpoint.save(output, loaded.model, config, dtype=torch.float16)

@@ -1,0 +1,192 @@
+"""The stage types of the pipeline: what each stage takes and hands on.
+
+    Record ─decode→ Post ─prepare→ Prepared ─encode→ Encoded ─index→ Encoded ─match→ Outcome
+
+One record in, exactly one outcome out. After decoding, failure is data: a stage returns a
+`DeadLettered` for the one item that is bad and goes on with the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.errors import Reason
+from worker.index import Point
+from worker.transport.base import Record
+
+Vector = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+
+class ExplanationStatus(StrEnum):
+    """Where a post's explanation came from, or why there is none."""
+
+    GIVEN = "given"  # the post brought it
+    GENERATED = "generated"  # the LLM wrote it
+    NONE = "none"  # no LLM configured, none given
+    FAILED = "failed"  # the LLM was down or over its budget; may be enriched later
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """An image as the post names it; exactly one of url, data, path is set.
+
+    Args:
+        id: unique within the post.
+        data: the image file itself, base64 already undone.
+        path: relative to the configured media root.
+    """
+
+    id: str
+    url: str | None = None
+    data: bytes | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A decoded, validated post (version 1 of the wire format, `worker/schemas/post.json`).
+
+    Args:
+        extra: unknown fields, kept and passed on in the payload.
+    """
+
+    id: str
+    text: str = ""
+    images: tuple[ImageRef, ...] = ()
+    published_at: datetime | None = None
+    source: str | None = None
+    lang: str | None = None
+    entities: tuple[str, ...] = ()
+    explanation: str | None = None
+    url: str | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedImage:
+    """A decoded image, ready for the encoder.
+
+    Args:
+        pixels: [S, S, 3] uint8 RGB at the model's input size.
+        content_hash: hex digest of the file's bytes.
+        thumbnail: a bounded JPEG of the whole picture, None when the media store is off.
+    """
+
+    id: str
+    pixels: Pixels
+    content_hash: str
+    thumbnail: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A post with everything the encoder needs.
+
+    Args:
+        windows: the text in sentence-aligned pieces that fit the model's context; empty without text.
+        explanation: empty when there is none.
+    """
+
+    record: Record
+    post: Post
+    images: tuple[PreparedImage, ...]
+    windows: tuple[str, ...]
+    explanation: str
+    explanation_status: ExplanationStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A post with its points: one an image, one a text window."""
+
+    prepared: Prepared
+    points: tuple[Point, ...]
+
+
+class Direction(StrEnum):
+    """Which side of the pair was the query."""
+
+    TEXT_TO_IMAGE = "text→image"
+    IMAGE_TO_TEXT = "image→text"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An image–text pair about the same entity, as it is sent (`worker/schemas/match.json`).
+
+    Args:
+        match_id: UUIDv5 of text point, image point and model id; the key of the record.
+        cosine: cosine similarity of the two vectors, -1 to 1.
+        score: calibrated probability that the pair shows the same entity, 0 to 1.
+        rank: place among the query's hits, from 1.
+    """
+
+    match_id: str
+    text_post_id: str
+    image_post_id: str
+    image_id: str
+    window: int
+    same_post: bool
+    direction: Direction
+    cosine: float
+    score: float
+    rank: int
+    text: str
+    explanation: str
+    entities: tuple[str, ...]
+    model_id: str
+    matched_at: datetime
+    text_published_at: datetime | None
+    image_published_at: datetime | None
+    image_hash: str
+    itm_probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The post found at least one partner.
+
+    Args:
+        matches: those emitted for it, best first.
+        points: how many points it has in the store.
+    """
+
+    record: Record
+    post_id: str
+    matches: tuple[Match, ...]
+    points: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """The post is in the store and found no partner above the threshold (or was a take-down: 0 points)."""
+
+    record: Record
+    post_id: str
+    points: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLettered:
+    """The post cannot be processed; its raw bytes are kept with the reason.
+
+    Args:
+        stage: the stage that refused it.
+        attempts: how often it was tried.
+    """
+
+    record: Record
+    reason: Reason
+    detail: str
+    stage: str
+    attempts: int = 1
+
+
+Outcome = Matched | Unmatched | DeadLettered

@@ -293,8 +293,8 @@ class VectorIndex:
         if target not in (None, self.collection):
             raise FatalError(
                 f"the alias {self._alias!r} of the store at {self._store.target} points at {target!r}, "
-                f"filled by another model than this one ({self._model_id}): use that model, "
-                "name another --store, or run `entityclip migrate`"
+                f"filled by another model than this one ({self._model_id}): use that model "
+                "or name another --store"
             )
 
     def _check_vectors(self, info: m.CollectionInfo) -> None:

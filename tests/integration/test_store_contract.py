@@ -279,9 +279,9 @@ def test_opening_again_keeps_what_is_there(store: Store, alias: str, index: Vect
 
 def test_another_model_is_refused_with_the_remedy(store: Store, alias: str, index: VectorIndex) -> None:
     other = VectorIndex(store, alias, "model2", DIM)
-    with pytest.raises(FatalError, match=r"--store.*migrate"):
+    with pytest.raises(FatalError, match=r"or name another --store"):
         other.open_or_create()
-    with pytest.raises(FatalError, match="migrate"):
+    with pytest.raises(FatalError, match="another model than this one"):
         other.open_existing()
     assert not store.client.collection_exists(other.collection)
 

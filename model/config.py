@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
@@ -80,7 +82,7 @@ class PreprocessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
-    resize_mode: str = "center-crop"
+    resize_mode: Literal["center-crop", "squash"] = "center-crop"
 
 
 class MatchingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -103,6 +103,14 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeDown:
+    """A tombstone: every point of the post goes."""
+
+    record: Record
+    post_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """A post with its points: one an image, one a text window."""
 

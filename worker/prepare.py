@@ -1,0 +1,120 @@
+"""The prepare stage: a decoded post becomes pixels, text windows and an explanation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from model.images import ImageError, ImageLimits, ResizeMode, decode, resize_for_model, thumbnail
+from worker.errors import InvalidPost, Reason
+from worker.media import MediaStore
+from worker.transport.base import Record
+from worker.types import DeadLettered, ExplanationStatus, ImageRef, Post, Prepared, PreparedImage
+from worker.windows import text_windows
+
+STAGE = "prepare"
+_THUMBNAIL_SIDE = 256
+
+
+class ImageLoader(Protocol):
+    """Where the bytes of an image come from. Thread-safe."""
+
+    def load(self, ref: ImageRef) -> bytes:
+        """Return the file's bytes; may block while it is fetched.
+
+        Raises:
+            InvalidPost: it cannot or must not be loaded.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLoader:
+    """Images inside the post, and files below one root; addresses are refused.
+
+    Args:
+        media_root: folder below which a path may lie; None refuses every path.
+        max_bytes: of one file.
+    """
+
+    media_root: Path | None
+    max_bytes: int
+
+    def load(self, ref: ImageRef) -> bytes:
+        if ref.data is not None:
+            return ref.data
+        if ref.path is not None:
+            return self._read(ref.path)
+        raise InvalidPost(Reason.IMAGE_REFUSED, f"image {ref.id!r}: addresses are not fetched by this worker")
+
+    def _read(self, name: str) -> bytes:
+        if self.media_root is None:
+            raise InvalidPost(Reason.IMAGE_REFUSED, f"image path {name!r}: no media root is configured")
+        root = self.media_root.resolve()
+        try:
+            path = (root / name).resolve()  # links are followed first, then judged
+            if not path.is_relative_to(root):
+                raise InvalidPost(Reason.IMAGE_REFUSED, f"image path {name!r} leads out of the media root")
+            if not path.is_file():
+                raise InvalidPost(Reason.IMAGE_UNAVAILABLE, f"image path {name!r}: no such file")
+            with path.open("rb") as file:
+                return file.read(self.max_bytes + 1)  # one more, so that the decoder sees that it is over
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise InvalidPost(Reason.IMAGE_UNAVAILABLE, f"image path {name!r}: {error}") from error
+
+
+class Preparer:
+    """Prepares one post at a time. Thread-safe.
+
+    Args:
+        loader: where images come from.
+        image_size: side of the model's input, pixels.
+        resize_mode: of the checkpoint.
+        limits: of one image.
+        fits: whether a text fits the model's context.
+        media: where thumbnails are kept; None for nowhere.
+    """
+
+    def __init__(
+        self,
+        loader: ImageLoader,
+        *,
+        image_size: int,
+        resize_mode: ResizeMode,
+        limits: ImageLimits,
+        fits: Callable[[str], bool],
+        media: MediaStore | None = None,
+    ) -> None:
+        self._loader, self._limits, self._fits, self._media = loader, limits, fits, media
+        self._image_size: int = image_size
+        self._resize_mode: ResizeMode = resize_mode
+        self._target = max(image_size, _THUMBNAIL_SIDE) if media else image_size
+
+    def prepare(self, record: Record, post: Post) -> Prepared | DeadLettered:
+        """Load, decode and cut; blocks while images are loaded."""
+        try:
+            images = tuple(self._image(ref) for ref in post.images)
+        except InvalidPost as error:
+            return DeadLettered(record, error.reason, error.detail, STAGE)
+        windows = text_windows(post.text, self._fits)
+        if not images and not windows:
+            return DeadLettered(record, Reason.EMPTY_POST, "neither text nor image", STAGE)
+        explanation = post.explanation or ""
+        status = ExplanationStatus.GIVEN if explanation else ExplanationStatus.NONE
+        return Prepared(record, post, images, windows, explanation, status)
+
+    def _image(self, ref: ImageRef) -> PreparedImage:
+        data = self._loader.load(ref)
+        try:
+            picture = decode(data, target=self._target, limits=self._limits)
+        except ImageError as error:
+            raise InvalidPost(Reason(error.reason.value), f"image {ref.id!r}: {error}") from error
+        content_hash = hashlib.sha256(data).hexdigest()
+        small = None
+        if self._media is not None:
+            small = thumbnail(picture, _THUMBNAIL_SIDE)
+            self._media.put(content_hash, small)
+        pixels = resize_for_model(picture, self._image_size, self._resize_mode)
+        return PreparedImage(ref.id, pixels, content_hash, small)

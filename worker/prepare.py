@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from model.images import ImageError, ImageLimits, ResizeMode, decode, resize_for_model, thumbnail
-from worker.errors import InvalidPost, Reason
+from worker.errors import InvalidPost, Reason, TransientError
 from worker.media import MediaStore
 from worker.transport.base import Record
 from worker.types import DeadLettered, ExplanationStatus, ImageRef, Post, Prepared, PreparedImage
@@ -17,6 +18,7 @@ from worker.windows import text_windows
 
 STAGE = "prepare"
 _THUMBNAIL_SIDE = 256
+_NOT_THE_POSTS_FAULT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 
 
 class ImageLoader(Protocol):
@@ -27,6 +29,7 @@ class ImageLoader(Protocol):
 
         Raises:
             InvalidPost: it cannot or must not be loaded.
+            TransientError: it may be loaded later.
         """
 
 
@@ -50,19 +53,24 @@ class LocalLoader:
         raise InvalidPost(Reason.IMAGE_REFUSED, f"image {ref.id!r}: addresses are not fetched by this worker")
 
     def _read(self, name: str) -> bytes:
+        shown = f"image path {name[:200]!r}"
         if self.media_root is None:
-            raise InvalidPost(Reason.IMAGE_REFUSED, f"image path {name!r}: no media root is configured")
+            raise InvalidPost(Reason.IMAGE_REFUSED, f"{shown}: no media root is configured")
         root = self.media_root.resolve()
         try:
             path = (root / name).resolve()  # links are followed first, then judged
             if not path.is_relative_to(root):
-                raise InvalidPost(Reason.IMAGE_REFUSED, f"image path {name!r} leads out of the media root")
-            if not path.is_file():
-                raise InvalidPost(Reason.IMAGE_UNAVAILABLE, f"image path {name!r}: no such file")
+                raise InvalidPost(Reason.IMAGE_REFUSED, f"{shown} leads out of the media root")
+            if not path.is_file():  # devices and pipes could block for ever
+                raise InvalidPost(Reason.IMAGE_UNAVAILABLE, f"{shown}: no such file")
             with path.open("rb") as file:
                 return file.read(self.max_bytes + 1)  # one more, so that the decoder sees that it is over
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            raise InvalidPost(Reason.IMAGE_UNAVAILABLE, f"image path {name!r}: {error}") from error
+        except OSError as error:
+            if error.errno in _NOT_THE_POSTS_FAULT:
+                raise TransientError(f"images cannot be read: {error.strerror}") from error
+            raise InvalidPost(Reason.IMAGE_UNAVAILABLE, f"{shown}: {error.strerror}") from error
+        except (ValueError, RuntimeError) as error:  # a NUL or lone surrogate in the name, a loop of links
+            raise InvalidPost(Reason.IMAGE_UNAVAILABLE, f"{shown}: not a usable path") from error
 
 
 class Preparer:
@@ -93,7 +101,11 @@ class Preparer:
         self._target = max(image_size, _THUMBNAIL_SIDE) if media else image_size
 
     def prepare(self, record: Record, post: Post) -> Prepared | DeadLettered:
-        """Load, decode and cut; blocks while images are loaded."""
+        """Load, decode and cut; blocks while images are loaded.
+
+        Raises:
+            TransientError: an image or the media store is away; the same call may be made again.
+        """
         try:
             images = tuple(self._image(ref) for ref in post.images)
         except InvalidPost as error:
@@ -101,7 +113,7 @@ class Preparer:
         windows = text_windows(post.text, self._fits)
         if not images and not windows:
             return DeadLettered(record, Reason.EMPTY_POST, "neither text nor image", STAGE)
-        explanation = post.explanation or ""
+        explanation = (post.explanation or "").strip()
         status = ExplanationStatus.GIVEN if explanation else ExplanationStatus.NONE
         return Prepared(record, post, images, windows, explanation, status)
 

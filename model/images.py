@@ -154,12 +154,22 @@ def resize_for_model(image: Image.Image, size: int, mode: ResizeMode = "center-c
     Returns:
         [size, size, 3] uint8 RGB.
     """
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
+    box = _central_square(image.size, size) if mode == "center-crop" else (0, 0, *image.size)
     # cropping through `box` keeps extreme aspect ratios from being blown up first
-    box = (left, top, left + side, top + side) if mode == "center-crop" else (0, 0, width, height)
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+
+
+def _central_square(image_size: tuple[int, int], size: int) -> tuple[float, float, float, float]:
+    """What torchvision's `Resize(size)` and `CenterCrop(size)` keep, in the picture's own coordinates.
+
+    Both round to whole pixels of the resized picture; half a pixel there is a visible shift.
+    """
+    width, height = image_size
+    side = min(width, height)
+    across, down = size * width // side, size * height // side
+    left, top = round((across - size) / 2), round((down - size) / 2)
+    right, bottom = left + size, top + size
+    return left * width / across, top * height / down, right * width / across, bottom * height / down
 
 
 def thumbnail(image: Image.Image, side: int = 256) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -100,14 +99,13 @@ def calibrate(
     return matching
 
 
-def record(checkpoint_name: str, results: Sequence[dict[str, object]]) -> None:
-    """Write results of `evaluate` into the checkpoint's `config.json`; its model id changes with them."""
+def record(checkpoint_name: str, result: dict[str, object]) -> None:
+    """Write a result of `evaluate` into the checkpoint's `config.json`; its model id changes with it."""
     folder = checkpoint.resolve(checkpoint_name)
-    metrics = {
-        str(result["data"]): {k: v for k, v in result.items() if k != "model_id"} for result in results
-    }
-    config = msgspec.structs.replace(checkpoint.read_config(folder), metrics=metrics)
-    checkpoint.write_config(folder, config)
+    config = checkpoint.read_config(folder)
+    facts = {name: value for name, value in result.items() if name != "model_id"}
+    metrics = {**config.metrics, str(result["data"]): facts}
+    checkpoint.write_config(folder, msgspec.structs.replace(config, metrics=metrics))
 
 
 class _Facts(msgspec.Struct):

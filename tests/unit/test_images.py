@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
+from torchvision import transforms
 
 from model.images import ImageError, ImageLimits, ImageReason, decode, resize_for_model, thumbnail
 from tests import hostile
@@ -219,3 +220,17 @@ def test_a_thumbnail_is_a_bounded_jpeg_of_the_whole_picture(
 ) -> None:
     with Image.open(io.BytesIO(thumbnail(Image.new("RGB", size, GREEN)))) as image:
         assert (image.format, image.size) == ("JPEG", expected)
+
+
+@pytest.mark.parametrize(
+    "size", [(320, 320), (4326, 1109), (333, 500), (501, 334), (97, 96), (40, 700), (225, 224)]
+)
+@pytest.mark.parametrize("side", [96, 224])
+def test_the_central_square_is_the_one_that_clip_takes(size: tuple[int, int], side: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+    reference = transforms.Compose(
+        [transforms.Resize(side, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(side)]
+    )(picture)
+    difference = np.abs(resize_for_model(picture, side).astype(int) - np.asarray(reference).astype(int))
+    assert difference.mean() < 0.5

@@ -25,7 +25,9 @@ def posts(pairs: list[dict[str, object]]) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path, help="folder with pairs.jsonl and images/")
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()

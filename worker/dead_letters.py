@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
-from importlib.metadata import version
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,11 @@ class DeadLetterLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Args:
         key: `topic-partition-offset` of the record.
+        detail: one line for a person.
+        stage: which refused it, after how many attempts.
+        topic: the record's; for a file its path.
         value: the record's bytes as text; where they are no UTF-8, `value_base64` holds them.
+        headers: the record's own; bytes that are no UTF-8 are shown as U+FFFD.
     """
 
     key: str
@@ -56,7 +61,7 @@ def dead_letter_message(letter: DeadLettered) -> Message:
         ("source_topic", record.partition.topic.encode()),
         ("source_partition", str(record.partition.number).encode()),
         ("source_offset", str(record.offset).encode()),
-        ("worker_version", version("entityclip").encode()),
+        ("worker_version", worker_version().encode()),
     )
     key = f"{record.partition.topic}-{record.partition.number}-{record.offset}"
     return Message(key.encode(), record.value or b"", (*record.headers, *ours))
@@ -64,6 +69,7 @@ def dead_letter_message(letter: DeadLettered) -> Message:
 
 def as_line(message: Message) -> bytes:
     """The message of `dead_letter_message` as one line of JSON."""
+    # ours come last and win where the record has one of the same name
     headers = {name: content.decode("utf-8", "replace") for name, content in message.headers}
     try:
         text, encoded = message.value.decode("utf-8"), None
@@ -86,8 +92,26 @@ def as_line(message: Message) -> bytes:
     return msgspec.json.encode(line)
 
 
+def key_of_line(line: bytes) -> bytes:
+    """The key of a letter that `as_line` wrote.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return msgspec.json.decode(line, type=DeadLetterLine).key.encode()
+
+
+@cache
+def worker_version() -> str:
+    """The installed version of this package."""
+    try:
+        return version("entityclip")
+    except PackageNotFoundError:  # a checkout that was never installed
+        return "unknown"
+
+
 def read_dead_letters(path: Path) -> Iterator[DeadLetterLine]:
-    """The letters of a file, the last one of each key.
+    """The letters of a file, the last one of each key; one that is just being written is left out.
 
     Raises:
         ConfigError: the file cannot be read, or holds something else; one line.
@@ -96,6 +120,8 @@ def read_dead_letters(path: Path) -> Iterator[DeadLetterLine]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break
                 letter = _parse(line, f"{path}:{number}")
                 letters[letter.key] = letter
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import math
 import re
 from base64 import b64decode
 from collections.abc import Mapping
@@ -19,7 +20,10 @@ from worker.transport.base import Record
 from worker.types import ImageRef, Post
 
 _MAX_ID = 512
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_MAX_DEPTH = 32  # of unknown fields; the store's own parser stops at 128
+_INT64 = range(-(1 << 63), 1 << 63)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE | re.ASCII)
 _UNPRINTABLE = re.compile("[\x00\ud800-\udfff]")  # NUL and lone surrogates have no place in UTF-8 stores
 
 Id = Annotated[str, Meta(min_length=1, max_length=_MAX_ID)]
@@ -32,7 +36,7 @@ class PostLimits:
 
     Args:
         record_bytes: of the whole record.
-        text_bytes: of text and explanation, each, in UTF-8.
+        text_bytes: of the text, the explanation and all unknown fields together, each, in UTF-8.
         max_images: images a post.
     """
 
@@ -55,7 +59,7 @@ class _WirePost(msgspec.Struct):
     published_at: str | None = None
     source: Short | None = None
     lang: Short | None = None
-    entities: list[Short] | None = None
+    entities: Annotated[list[Short], Meta(max_length=256)] | None = None
     explanation: str | None = None
     url: Short | None = None
 
@@ -83,7 +87,7 @@ def decode_post(record: Record, limits: PostLimits | None = None) -> Post:
         wire = msgspec.convert(fields, _WirePost)
     except msgspec.ValidationError as error:
         raise InvalidPost(Reason.INVALID_SCHEMA, _readable(error)) from error
-    if _CONTROL.search(wire.id) or _UNPRINTABLE.search(wire.id):
+    if _CONTROL.search(wire.id):
         raise InvalidPost(Reason.INVALID_SCHEMA, "`id` holds control characters")
     return _build(wire, {key: item for key, item in fields.items() if key not in _KNOWN}, limits)
 
@@ -91,7 +95,12 @@ def decode_post(record: Record, limits: PostLimits | None = None) -> Post:
 def _parse(value: bytes) -> dict[str, Any]:
     try:
         # the standard library, not msgspec: it takes lone surrogates, which real posts hold and we clean
-        parsed = json.loads(value.decode("utf-8"), parse_constant=_refuse_constant)
+        parsed = json.loads(
+            value.decode("utf-8-sig"),
+            parse_constant=_refuse_constant,
+            parse_float=_parse_float,
+            parse_int=_parse_int,
+        )
     except (ValueError, RecursionError) as error:
         raise InvalidPost(Reason.INVALID_JSON, _first_words(error)) from error
     if not isinstance(parsed, dict):
@@ -103,11 +112,26 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
+def _parse_float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("a number is out of range")
+    return number
+
+
+def _parse_int(digits: str) -> int | float:
+    """Beyond 64 bits a float, as in most JSON parsers: nothing behind us carries longer integers."""
+    number = int(digits)
+    return number if number in _INT64 else _parse_float(digits)
+
+
 def _build(wire: _WirePost, extra: Mapping[str, object], limits: PostLimits) -> Post:
     text, explanation = _clean(wire.text or ""), _clean(wire.explanation or "")
-    for name, value in (("text", text), ("explanation", explanation)):
+    extra = _clean_tree(extra)
+    unknown = json.dumps(extra, ensure_ascii=False)
+    for name, value in {"text": text, "explanation": explanation, "unknown fields": unknown}.items():
         if len(value.encode()) > limits.text_bytes:
-            raise InvalidPost(Reason.TEXT_TOO_LARGE, f"`{name}` is over {limits.text_bytes} bytes")
+            raise InvalidPost(Reason.TEXT_TOO_LARGE, f"{name}: over {limits.text_bytes} bytes")
     images = _images(wire.images or [], limits)
     if not text.strip() and not images:
         raise InvalidPost(Reason.EMPTY_POST, "neither text nor image")
@@ -121,7 +145,7 @@ def _build(wire: _WirePost, extra: Mapping[str, object], limits: PostLimits) -> 
         entities=tuple(name for entity in wire.entities or [] if (name := _clean(entity).strip())),
         explanation=explanation.strip() or None,
         url=_clean_optional(wire.url),
-        extra=_clean_tree(extra),
+        extra=extra,
     )
 
 
@@ -145,18 +169,18 @@ def _image(image: _WireImage, index: int) -> ImageRef:
             data = b64decode("".join(image.data.split()), validate=True)
         except (binascii.Error, ValueError) as error:
             raise InvalidPost(Reason.INVALID_SCHEMA, f"image {index}: `data` is no base64") from error
-    return ImageRef(
-        _clean(image.id or str(index)), _clean_optional(image.url), data, _clean_optional(image.path)
-    )
+    identity = str(index) if image.id is None else image.id
+    if _CONTROL.search(identity):
+        raise InvalidPost(Reason.INVALID_SCHEMA, f"image {index}: `id` holds control characters")
+    return ImageRef(identity, _clean_optional(image.url), data, _clean_optional(image.path))
 
 
 def _date(value: str) -> datetime:
     """RFC 3339 with a zone, as UTC."""
     try:
-        moment = datetime.fromisoformat(value)
-        if "T" not in value.upper() or moment.tzinfo is None:
-            raise ValueError("no time or no zone")
-        return moment.astimezone(UTC)
+        if not _RFC3339.fullmatch(value):  # Python takes more forms of ISO 8601
+            raise ValueError("another form")
+        return datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise InvalidPost(Reason.INVALID_SCHEMA, "`published_at` is no RFC 3339 time with a zone") from error
 
@@ -169,12 +193,14 @@ def _clean_optional(text: str | None) -> str | None:
     return None if text is None else _clean(text)
 
 
-def _clean_tree(value: Any) -> Any:
+def _clean_tree(value: Any, depth: int = 0) -> Any:
+    if depth > _MAX_DEPTH:
+        raise InvalidPost(Reason.INVALID_SCHEMA, f"unknown fields are nested over {_MAX_DEPTH} deep")
     if isinstance(value, str):
         return _clean(value)
     if isinstance(value, dict):
-        return {_clean(str(key)): _clean_tree(item) for key, item in value.items()}
-    return [_clean_tree(item) for item in value] if isinstance(value, list) else value
+        return {_clean(key): _clean_tree(item, depth + 1) for key, item in value.items()}
+    return [_clean_tree(item, depth + 1) for item in value] if isinstance(value, list) else value
 
 
 def _readable(error: msgspec.ValidationError) -> str:

@@ -83,4 +83,4 @@ def test_too_many_tokens_are_refused() -> None:
 
 def test_a_backbone_without_class_token_is_refused() -> None:
     with pytest.raises(ValueError, match="no open_clip CLIP"):
-        EntityClip(ArchitectureConfig(), backbone=torch.nn.Linear(2, 2))  # type: ignore[arg-type]
+        EntityClip(ArchitectureConfig(), backbone=torch.nn.Linear(2, 2))

@@ -16,7 +16,7 @@ from torchvision import transforms
 
 from model.images import ImageError, ImageLimits, ImageReason, decode, resize_for_model, thumbnail
 from tests import hostile
-from tests.hostile import BLUE, GREEN, RED, WHITE, Pixels
+from tests.hostile import BLUE, GREEN, RED, WHITE
 from worker.errors import Reason
 
 REFUSED = hostile.refused()
@@ -176,24 +176,6 @@ def test_a_damaged_file_is_an_image_or_an_image_error(data: st.DataObject) -> No
         damaged[place] = data.draw(st.integers(0, 255))
     with contextlib.suppress(ImageError):
         assert decode(bytes(damaged)).mode == "RGB"
-
-
-def _reference_center_crop(picture: Pixels, size: int) -> Pixels:
-    """As CLIP does it, step by step: the shortest side to the size, then the centre."""
-    image = Image.fromarray(picture)
-    scale = size / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    return np.asarray(image.crop((left, top, left + size, top + size)))
-
-
-@pytest.mark.parametrize(("height", "width"), [(192, 288), (312, 96), (96, 96), (64, 96)])
-def test_the_centre_crop_is_that_of_clip(height: int, width: int) -> None:
-    few = np.random.default_rng(0).integers(0, 256, (height // 24, width // 24, 3), dtype=np.uint8)
-    picture = np.asarray(Image.fromarray(few).resize((width, height), Image.Resampling.BICUBIC))
-    found = resize_for_model(Image.fromarray(picture), 32).astype(int)
-    assert found.shape == (32, 32, 3)
-    assert np.abs(found - _reference_center_crop(picture, 32)).max() <= 2
 
 
 def test_squash_keeps_what_the_centre_crop_cuts_off() -> None:

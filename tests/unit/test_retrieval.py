@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from model.config import MatchingConfig
 from model.evaluation.calibration import fit_platt, probability, stream_pairs
 from model.evaluation.retrieval import ranks, score_ranks, summarise
-from model.config import MatchingConfig
 from tests import reference
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -32,7 +31,9 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"entityclip {metadata.version('entityclip')}")
+        from worker.dead_letters import worker_version
+
+        typer.echo(f"entityclip {worker_version()}")
         raise typer.Exit
 
 

@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from worker.errors import ConfigError, TransientError
 from worker.transport.base import Message
 
@@ -15,15 +17,18 @@ _DIGEST_BYTES = 16
 
 
 class JsonlSink:
-    """Appends; the file itself says what was written before.
+    """A `Sink` that appends; the file itself says what was written before.
 
-    A line that a killed writer left torn is cut off on opening, and a message whose identity is in the file is
-    not written again. Another writer of the same file is refused.
+    A line that a killed writer left torn is cut off on opening. Another writer of the same file is refused.
+    `write` blocks until the disk has it; one thread at a time.
 
     Args:
         path: the file.
         line_of: a message's line, without its end; by default the message's value.
-        identity_of: from a line, what makes it the same as another; None remembers nothing.
+        key_of: the key in a line, ValueError where the line is none of ours; None keeps no keys and
+            writes every message.
+        replace: with keys, False never writes a key again; True writes it again unless its last line was
+            the same.
 
     Raises:
         ConfigError: the file cannot be written, is being written, or holds something else.
@@ -34,10 +39,11 @@ class JsonlSink:
         path: Path,
         *,
         line_of: Callable[[Message], bytes] = lambda message: message.value,
-        identity_of: Callable[[bytes], bytes] | None = None,
+        key_of: Callable[[bytes], bytes] | None = None,
+        replace: bool = False,
     ) -> None:
-        self._path, self._line_of, self._identity_of = path, line_of, identity_of
-        self._seen: set[bytes] = set()
+        self._path, self._line_of, self._key_of, self._replace = path, line_of, key_of, replace
+        self._last: dict[bytes, bytes] = {}  # digest of a key -> digest of its last line
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+b", buffering=0)
@@ -49,30 +55,40 @@ class JsonlSink:
         except BlockingIOError as error:
             self._file.close()
             raise ConfigError(f"the sink {path} is being written by another process") from error
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            self._file.close()
+            raise ConfigError(f"the sink {path} cannot be used: {error.strerror}") from error
+        except ValueError as error:
             self._file.close()
             raise ConfigError(f"the sink {path} holds something else: {error}") from error
 
-    def seen(self, identity: bytes) -> bool:
-        """Whether a message of this identity stands in the file."""
-        return _digest(identity) in self._seen
+    def seen(self, key: bytes) -> bool:
+        """Whether a message of this key stands in the file. Does not block."""
+        return _digest(key) in self._last
 
     def write(self, messages: Sequence[Message]) -> None:
+        """Append what is new and return once the disk has it.
+
+        Raises:
+            TransientError: nothing of it was written.
+        """
+        lines: list[bytes] = []
         fresh: dict[bytes, bytes] = {}
         for message in messages:
             line = self._line_of(message)
-            key = _digest(line if self._identity_of is None else self._identity_of(line))
-            if self._identity_of is None:
-                key += len(fresh).to_bytes(8, "big")  # alike messages are all written
-            if key not in self._seen:
-                fresh[key] = line
-        if not fresh:
-            return
-        self._append(b"".join(line + b"\n" for line in fresh.values()))
-        if self._identity_of is not None:
-            self._seen.update(fresh)
+            if self._key_of is not None:
+                key, content = _digest(self._key_of(line)), _digest(line)
+                before = fresh.get(key, self._last.get(key))
+                if before is not None and (before == content or not self._replace):
+                    continue
+                fresh[key] = content
+            lines.append(line + b"\n")
+        if lines:
+            self._append(b"".join(lines))
+            self._last.update(fresh)
 
     def close(self) -> None:
+        """Let go of the file and its lock."""
         self._file.close()
 
     def _append(self, data: bytes) -> None:
@@ -87,17 +103,38 @@ class JsonlSink:
             raise TransientError(f"the sink {self._path} cannot be written: {error.strerror}") from error
 
     def _read_back(self) -> None:
+        """Learn the keys; cut off a torn last line, but nothing that another program wrote."""
         self._file.seek(0)
-        good = 0
+        good, whole = 0, True
         with os.fdopen(os.dup(self._file.fileno()), "rb") as reader:
-            for line in reader:
-                if not line.endswith(b"\n"):
+            for number, line in enumerate(reader, 1):
+                if not line.startswith(b"{"):
+                    raise ValueError(f"line {number} is no JSON object")
+                if not line.endswith(b"\n") and not _is_json(line):
                     break
                 good += len(line)
-                if self._identity_of is not None:
-                    self._seen.add(_digest(self._identity_of(line)))
+                whole = line.endswith(b"\n")
+                self._learn(line.removesuffix(b"\n"), number)
         self._file.truncate(good)
+        if not whole:  # only its end is missing
+            self._file.write(b"\n")
+
+    def _learn(self, line: bytes, number: int) -> None:
+        if self._key_of is None:
+            return
+        try:
+            self._last[_digest(self._key_of(line))] = _digest(line)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
 
 
-def _digest(identity: bytes) -> bytes:
-    return hashlib.blake2b(identity, digest_size=_DIGEST_BYTES).digest()
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from worker.dead_letters import as_line
+from worker.dead_letters import as_line, key_of_line
 from worker.errors import ConfigError
-from worker.transport.files import FileSource
+from worker.transport.files import STDIN, FileSource
 from worker.transport.jsonl import JsonlSink
 from worker.wire import decode_match
+
+SOURCE = "source"
 
 
 def file_path(spec: str, what: str) -> str:
@@ -22,6 +24,8 @@ def file_path(spec: str, what: str) -> str:
         raise ConfigError(f"the {what} {spec!r} is not of a known kind: write file:PATH")
     if not path:
         raise ConfigError(f"the {what} {spec!r} names no path")
+    if path == STDIN and what != SOURCE:
+        raise ConfigError(f"the {what} {spec!r} must be a file: what was written is read back from it")
     return path
 
 
@@ -31,23 +35,24 @@ def open_source(spec: str, *, offsets: Path | None, record_bytes: int) -> FileSo
     Raises:
         ConfigError: unknown kind, or nothing readable there.
     """
-    return FileSource(file_path(spec, "source"), offsets, record_bytes)
+    return FileSource(file_path(spec, SOURCE), offsets, record_bytes)
 
 
 def open_match_sink(spec: str) -> JsonlSink:
-    """Open where matches go; a match id that stands there is not written again."""
-    return JsonlSink(Path(file_path(spec, "sink")), identity_of=_match_identity)
+    """Open where matches go; a match id that stands there is not written again (`seen` asks for it)."""
+    return JsonlSink(Path(file_path(spec, "sink")), key_of=_match_key)
 
 
 def open_dead_letter_sink(spec: str) -> JsonlSink:
-    """Open where dead letters go; an identical letter is not written again."""
-    return JsonlSink(Path(file_path(spec, "dead-letter sink")), line_of=as_line, identity_of=bytes.strip)
+    """Open where dead letters go; a letter is written again only where it says something else."""
+    path = Path(file_path(spec, "dead-letter sink"))
+    return JsonlSink(path, line_of=as_line, key_of=key_of_line, replace=True)
 
 
 def open_outcome_sink(spec: str) -> JsonlSink:
-    """Open where outcomes go; of several of one record the last one counts."""
+    """Open where outcomes go, every one; of several of one record the last one counts."""
     return JsonlSink(Path(file_path(spec, "outcome sink")))
 
 
-def _match_identity(line: bytes) -> bytes:
+def _match_key(line: bytes) -> bytes:
     return decode_match(line).match_id.encode()

@@ -1,0 +1,52 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+DATA_VARIABLE = "ENTITYCLIP_TEST_DATA"
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint's folder with random weights: 32 px images, 32-d vectors, built in no time.
+
+    Its calibration calls nearly every pair a match, because random vectors say nothing about pairs.
+    """
+    import torch
+
+    from model.checkpoint import save
+    from model.config import (
+        ArchitectureConfig,
+        CheckpointConfig,
+        ExpertConfig,
+        MatchingConfig,
+        TextConfig,
+        VisionConfig,
+    )
+    from model.entityclip import EntityClip
+
+    architecture = ArchitectureConfig(
+        embed_dim=32,
+        vision=VisionConfig(image_size=32, patch_size=16, width=64, layers=1),
+        text=TextConfig(width=64, heads=1, layers=1, vocab_size=1024, context_length=32),
+        experts=ExpertConfig(1, 1, 1),
+    )
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("random-checkpoint")
+    matching = MatchingConfig(slope=1.0, intercept=2.0, threshold=0.5)
+    save(folder, EntityClip(architecture), CheckpointConfig(architecture=architecture, matching=matching))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data, where there is one."""
+    default = Path(__file__).parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get(DATA_VARIABLE, default))
+    if not (folder / "pairs.jsonl").is_file():
+        pytest.skip(f"no real data in {folder}: set {DATA_VARIABLE} to the folder that holds pairs.jsonl")
+    return folder

@@ -1,0 +1,177 @@
+"""Matching: thresholds, windows, ranks, dates and ids, against a store made of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes import prepared
+from worker.index import Hit, Point, Search
+from worker.matching import Calibration, Matcher, MatchRules
+from worker.stages.points import post_points
+from worker.types import Direction, Encoded
+
+LINEAR = Calibration(slope=20.0, intercept=-10.0, threshold=0.5)  # a match from a cosine of 0.5 on
+MORNING = datetime(2026, 3, 1, 8, tzinfo=UTC)
+
+
+class ListStore:
+    """Searches by brute force, with the filters that matching uses."""
+
+    def __init__(self) -> None:
+        self.points: list[Point] = []
+        self.asked: list[Search] = []
+
+    def add(self, *posts: Encoded) -> None:
+        self.points += [point for post in posts for point in post.points]
+
+    def search(self, requests: Sequence[Search]) -> list[list[Hit]]:
+        self.asked += requests
+        return [self._one(request) for request in requests]
+
+    def _one(self, request: Search) -> list[Hit]:
+        hits = [
+            Hit(point.id, float(request.vector @ point.vectors[request.using]), point.payload)
+            for point in self.points
+            if request.using in point.vectors and self._passes(request, point)
+        ]
+        least = -1.0 if request.score_threshold is None else request.score_threshold
+        hits = sorted((hit for hit in hits if hit.score >= least), key=lambda hit: -hit.score)
+        return hits[: request.limit]
+
+    def _passes(self, request: Search, point: Point) -> bool:
+        where, date = request.where, point.payload["published_at"]
+        if point.payload["post_id"] == where.exclude_post:
+            return False
+        if where.published_from is None or where.published_to is None:
+            return True
+        return isinstance(date, datetime) and where.published_from <= date <= where.published_to
+
+
+def angle(cosine: float) -> np.ndarray:
+    return np.array([cosine, np.sqrt(1 - cosine**2)], np.float32)
+
+
+def text_post(post_id: str, *cosines: float, at: datetime | None = None) -> Encoded:
+    post = prepared(post_id, windows=tuple(f"{post_id} {n}" for n in range(len(cosines))), published_at=at)
+    return Encoded(post, post_points(post, [], [angle(cosine) for cosine in cosines], "m"))
+
+
+def image_post(post_id: str, *cosines: float, at: datetime | None = None) -> Encoded:
+    post = prepared(post_id, images=len(cosines), published_at=at)
+    return Encoded(post, post_points(post, [angle(cosine) for cosine in cosines], [], "m"))
+
+
+def matcher(store: ListStore, **rules: object) -> Matcher:
+    return Matcher(store.search, MatchRules(LINEAR, "m", **rules), now=lambda: MORNING)  # type: ignore[arg-type]
+
+
+def test_text_finds_images_above_the_threshold_best_first() -> None:
+    store, text = ListStore(), text_post("t", 1.0)
+    store.add(image_post("a", 0.6), image_post("b", 0.9), image_post("c", 0.3), text)
+    (matches,) = matcher(store).match([text])
+    assert [(match.image_post_id, match.rank) for match in matches] == [("b", 1), ("a", 2)]
+    assert {match.direction for match in matches} == {Direction.TEXT_TO_IMAGE}
+    assert matches[0].score == pytest.approx(1 / (1 + np.exp(-(20 * 0.9 - 10))))
+    assert (matches[0].text_post_id, matches[0].text, matches[0].image_id) == ("t", "t 0", "0")
+
+
+def test_pair_has_one_id_whichever_side_asks() -> None:
+    store, text, image = ListStore(), text_post("t", 1.0), image_post("i", 0.9)
+    store.add(text, image)
+    from_text, from_image = matcher(store).match([text, image])
+    assert from_text[0].match_id == from_image[0].match_id
+    assert from_image[0].direction is Direction.IMAGE_TO_TEXT
+    assert (from_image[0].text_post_id, from_image[0].image_post_id) == ("t", "i")
+
+
+def test_own_post_is_left_out_unless_asked_for() -> None:
+    post = prepared("p", images=1, windows=("words",))
+    both = Encoded(post, post_points(post, [angle(1.0)], [angle(1.0)], "m"))
+    store = ListStore()
+    store.add(both)
+    assert matcher(store).match([both]) == [()]
+    (matches,) = matcher(store, same_post=True).match([both])
+    assert [match.same_post for match in matches] == [True]  # once, though both of its points ask
+
+
+def test_best_window_of_a_text_stands_for_the_pair() -> None:
+    store, text, image = ListStore(), text_post("t", 0.6, 1.0, 0.7), image_post("i", 1.0)
+    store.add(text, image)
+    from_text, from_image = matcher(store).match([text, image])
+    assert [match.window for match in from_text] == [1]
+    assert [match.window for match in from_image] == [1]
+
+
+def test_no_more_than_max_matches_and_the_best_ones() -> None:
+    store, text = ListStore(), text_post("t", 1.0)
+    store.add(*(image_post(f"i{n}", 0.6 + n / 100) for n in range(30)))
+    (matches,) = matcher(store, max_matches=3, top_k=30).match([text])
+    assert [match.image_post_id for match in matches] == ["i29", "i28", "i27"]
+
+
+def test_copies_of_one_picture_do_not_crowd_out_others() -> None:
+    store, text = ListStore(), text_post("t", 1.0)
+    copies = [prepared(f"copy{n}", images=1) for n in range(30)]
+    for post in copies:
+        (point,) = post_points(post, [angle(0.95)], [], "m")
+        store.points.append(Point(point.id, point.vectors, {**point.payload, "content_hash": "same"}))
+    store.add(image_post("other", 0.7))
+    (matches,) = matcher(store, max_matches=4, top_k=5).match([text])
+    assert sorted({match.image_hash for match in matches}) == ["other-0", "same"]
+    assert len(matches) == 4
+    assert {match.image_post_id: match.rank for match in matches}["other"] == 2
+
+
+@pytest.mark.parametrize("days", [2, 4])
+def test_date_window_says_the_same_from_both_sides(days: int) -> None:
+    store = ListStore()
+    text = text_post("t", 1.0, at=MORNING)
+    image = image_post("i", 1.0, at=MORNING + timedelta(days=3))
+    store.add(text, image)
+    from_text, from_image = matcher(store, window=timedelta(days=days)).match([text, image])
+    assert len(from_text) == len(from_image) == (days > 3)
+
+
+def test_with_a_date_window_undated_posts_match_only_each_other() -> None:
+    store = ListStore()
+    dated, undated = text_post("dated", 1.0, at=MORNING), text_post("undated", 1.0)
+    images = image_post("i", 1.0, at=MORNING), image_post("j", 1.0)
+    store.add(dated, undated, *images)
+    found = matcher(store, window=timedelta(days=1)).match([dated, undated, *images])
+    pairs = [{(match.text_post_id, match.image_post_id) for match in matches} for matches in found]
+    assert pairs == [{("dated", "i")}, {("undated", "j")}, {("dated", "i")}, {("undated", "j")}]
+
+
+def test_date_at_the_end_of_time_is_no_error() -> None:
+    store = ListStore()
+    last = text_post("t", 1.0, at=datetime.max.replace(tzinfo=UTC))
+    store.add(image_post("i", 1.0, at=MORNING))
+    assert matcher(store, window=timedelta(days=1)).match([last]) == [()]
+
+
+def test_post_without_points_asks_nothing() -> None:
+    store = ListStore()
+    assert matcher(store).match([Encoded(prepared("p"), ())]) == [()]
+    assert store.asked == []
+
+
+@given(
+    cosine=st.floats(-1, 1),
+    slope=st.floats(-1000, 1000),
+    intercept=st.floats(-1000, 1000),
+    threshold=st.floats(0, 1),
+)
+def test_search_bound_never_hides_a_match(
+    cosine: float, slope: float, intercept: float, threshold: float
+) -> None:
+    calibration = Calibration(slope, intercept, threshold)
+    score, least = calibration.score(cosine), calibration.least_cosine()
+    assert 0 <= score <= 1
+    if score >= threshold and least is not None and slope > 1e-3:
+        assert cosine >= least

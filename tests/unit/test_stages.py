@@ -1,0 +1,239 @@
+"""The steps of the stages: encode, index, emit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.fakes import MemorySink, prepared, record
+from worker.errors import FatalError, InvalidPost, Reason, TransientError
+from worker.ids import image_point_id, match_id, text_point_id
+from worker.index import Point, Where
+from worker.stages.emit import Emit
+from worker.stages.encode import Encode
+from worker.stages.index import Index
+from worker.types import (
+    DeadLettered,
+    Direction,
+    Encoded,
+    Match,
+    Matched,
+    Outcome,
+    Pixels,
+    Prepared,
+    TakeDown,
+    Unmatched,
+)
+
+DIM = 3
+
+
+class FlakyEncoder:
+    """Raises over any batch that holds the text `bad`; a text `nan` has no vector."""
+
+    image_size = 4
+    dim = DIM
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.broken = False
+
+    def encode_images(self, pixels: Pixels) -> NDArray[np.float32]:
+        return np.ones((len(pixels), DIM), np.float32)
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.calls += 1
+        if "bad" in texts:
+            raise RuntimeError("size mismatch\nand a long story")
+        return np.array([[np.nan if text == "nan" else 1.0] * DIM for text in texts], np.float32)
+
+    def warm_up(self) -> None:
+        if self.broken:
+            raise RuntimeError("device lost")
+
+
+def posts_of(*texts: str) -> list[Prepared]:
+    return [prepared(f"p{n}", images=1, windows=(text,)) for n, text in enumerate(texts)]
+
+
+def test_post_that_breaks_the_encoder_fails_alone() -> None:
+    encoder = FlakyEncoder()
+    results = Encode(encoder, "m")(posts_of("a", "b", "c", "bad", "e", "f", "g", "h"))
+    kinds = [type(result) for result in results]
+    assert kinds == [Encoded] * 3 + [DeadLettered] + [Encoded] * 4
+    refused = results[3]
+    assert isinstance(refused, DeadLettered)
+    assert (refused.reason, refused.stage) == (Reason.ENCODING_FAILED, "encode")
+    assert refused.detail == "RuntimeError: size mismatch"
+    assert encoder.calls == 7  # 8, 4, 2, 1 + 1, 2, 4: by halves, not one by one
+
+
+def test_post_without_a_finite_vector_fails_alone() -> None:
+    results = Encode(FlakyEncoder(), "m")(posts_of("a", "nan", "c"))
+    assert [type(result) for result in results] == [Encoded, DeadLettered, Encoded]
+
+
+def test_encoder_that_fails_on_everything_is_fatal() -> None:
+    encoder = FlakyEncoder()
+    encoder.broken = True
+    with pytest.raises(FatalError, match="device lost"):
+        Encode(encoder, "m")(posts_of("a", "bad"))
+
+
+def test_points_carry_their_own_vectors_and_ids() -> None:
+    posts = [
+        prepared("a", images=2, windows=("x",)),
+        prepared("b", windows=("y", "z")),
+        prepared("c", images=1),
+    ]
+    first, second, third = Encode(FlakyEncoder(), "m")(posts)
+    assert isinstance(first, Encoded)
+    assert isinstance(second, Encoded)
+    assert isinstance(third, Encoded)
+    assert [point.id for point in first.points] == [
+        image_point_id("a", "0"),
+        image_point_id("a", "1"),
+        text_point_id("a", 0),
+    ]
+    assert [point.payload["window"] for point in second.points] == [0, 1]
+    assert [list(point.vectors) for point in third.points] == [["image"]]
+    assert {point.payload["model_id"] for point in first.points} == {"m"}
+
+
+def test_ids_keep_alike_parts_apart() -> None:
+    ids = {
+        image_point_id("a", "b/c"),
+        image_point_id("a/b", "c"),
+        image_point_id("a", "0"),
+        text_point_id("a", 0),
+        match_id("a", "0", "m"),
+    }
+    assert len(ids) == 5
+
+
+class DictStore:
+    """Points in a dictionary; refuses those of a post called `refused`."""
+
+    def __init__(self) -> None:
+        self.points: dict[str, Point] = {}
+        self.deleted: list[str] = []
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        good = [point for point in points if point.payload["post_id"] != "refused"]
+        self.points |= {point.id: point for point in good}
+        if len(good) < len(points):
+            raise InvalidPost(Reason.STORE_REJECTED, "no")
+
+    def delete_post(self, post_id: str) -> None:
+        self.deleted.append(post_id)
+        self.points = {
+            id_: point for id_, point in self.points.items() if point.payload["post_id"] != post_id
+        }
+
+    def scroll(self, where: Where | None = None) -> Iterable[Point]:
+        wanted = None if where is None else where.post_id
+        return [point for point in self.points.values() if point.payload["post_id"] == wanted]
+
+
+def encoded(*posts: Prepared) -> list[Encoded]:
+    results = Encode(FlakyEncoder(), "m")(posts)
+    return [result for result in results if isinstance(result, Encoded)]
+
+
+def test_post_that_comes_again_smaller_leaves_no_old_point() -> None:
+    store = DictStore()
+    index = Index(store)
+    index(encoded(prepared("p", images=3, windows=("a", "b")), prepared("q", images=1)))
+    assert store.deleted == []
+    index(encoded(prepared("p", windows=("a",))))
+    assert set(store.points) == {text_point_id("p", 0), image_point_id("q", "0")}
+
+
+def test_post_that_comes_again_unchanged_deletes_nothing() -> None:
+    store = DictStore()
+    for _ in range(2):
+        Index(store)(encoded(prepared("p", images=1, windows=("a",))))
+    assert store.deleted == []
+
+
+def test_post_that_the_store_refuses_fails_alone_and_leaves_nothing() -> None:
+    store = DictStore()
+    posts = encoded(*(prepared(name, windows=("a",)) for name in ("p", "q", "refused", "r", "s")))
+    results = Index(store)(posts)
+    assert [type(result) for result in results] == [Encoded, Encoded, DeadLettered, Encoded, Encoded]
+    assert {point.payload["post_id"] for point in store.points.values()} == {"p", "q", "r", "s"}
+
+
+def test_take_down_deletes_the_posts_points_only() -> None:
+    store = DictStore()
+    index = Index(store)
+    index(encoded(prepared("p", images=1), prepared("q", images=1)))
+    (outcome,) = index([TakeDown(record(3, "p"), "p")])
+    assert outcome == Unmatched(record(3, "p"), "p", 0)
+    assert set(store.points) == {image_point_id("q", "0")}
+
+
+def match(match_id_: str) -> Match:
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    return Match(
+        match_id_,
+        "t",
+        "i",
+        "0",
+        0,
+        False,
+        Direction.TEXT_TO_IMAGE,
+        0.9,
+        0.8,
+        1,
+        "",
+        "",
+        (),
+        "m",
+        now,
+        None,
+        None,
+        "",
+    )
+
+
+def matched(offset: int, *ids: str) -> Matched:
+    return Matched(record(offset), f"post{offset}", tuple(match(id_) for id_ in ids), 1)
+
+
+def match_ids(outcomes: Sequence[Outcome]) -> list[list[str]]:
+    return [[found.match_id for found in item.matches] for item in outcomes if isinstance(item, Matched)]
+
+
+def test_pair_found_from_both_sides_is_written_once() -> None:
+    matches = MemorySink()
+    emit = Emit(matches, MemorySink())
+    first = emit([matched(0, "a", "b"), matched(1, "b", "c")])
+    second = emit([matched(2, "c")])
+    assert match_ids(first) == [["a", "b"], ["c"]]
+    assert match_ids(second) == [[]]  # matched all the same, and nothing new to write
+    assert [message.key for message in matches.messages] == [b"a", b"b", b"c"]
+
+
+def test_every_outcome_is_written_to_the_sink_of_its_kind() -> None:
+    matches, letters, outcomes = MemorySink(), MemorySink(), MemorySink()
+    refused = DeadLettered(record(2), Reason.INVALID_JSON, "no", "decode")
+    Emit(matches, letters, outcomes)([matched(0, "a"), Unmatched(record(1), "post1", 1), refused])
+    assert len(matches.messages) == len(letters.messages) == 1
+    assert letters.messages[0].value == record(2).value
+    kinds = [msgspec.json.decode(message.value)["outcome"] for message in outcomes.messages]
+    assert kinds == ["matched", "unmatched", "dead_lettered"]
+
+
+def test_repeated_batch_does_not_take_its_first_try_for_an_earlier_run() -> None:
+    matches, letters = MemorySink(), MemorySink(failures=1)
+    emit = Emit(matches, letters)
+    batch: list[Outcome] = [matched(0, "a"), DeadLettered(record(2), Reason.INVALID_JSON, "no", "decode")]
+    with pytest.raises(TransientError):
+        emit(batch)
+    assert match_ids(emit(batch)) == [["a"]]

@@ -1,0 +1,286 @@
+"""The pipeline: records in, exactly one outcome each, and commits of what is finished.
+
+The main thread owns the source. It polls, decodes and admits; five stages on threads of their own do
+the work (`stages.chain`); what comes back is counted, and the contiguous finished prefix is committed.
+
+    poll ─► intake ─► prepare ─► encode ─► index ─► match ─► emit ─► outcome ─► commit
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+import tenacity
+
+from worker.budget import Budget
+from worker.commits import CommitTracker
+from worker.errors import Reason, TransientError
+from worker.intake import Intake
+from worker.metrics import Metrics
+from worker.posts import PostLimits
+from worker.stages.chain import Chain, Steps
+from worker.stages.stage import Batching
+from worker.transport.base import Partition, Record, Source
+from worker.types import DeadLettered, Matched, Outcome, Unmatched
+
+_TICK_S = 0.05  # how soon the main thread notices a signal, a failure, an outcome
+_LEAVE_S = 1.0  # how long threads that were told to leave are waited for
+_LONGEST_PAUSE_S = 5.0
+
+log = structlog.stdlib.get_logger("worker.pipeline")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much runs at once, and when it ends.
+
+    Args:
+        in_flight_bytes, in_flight_posts: between delivery and outcome.
+        uncommitted_posts: between the oldest unfinished record and the newest delivered one.
+        image_bytes: of one image as the encoder takes it.
+        drain_deadline_s: how long a stop waits for what is in flight.
+        commit_interval_s: least time between two commits.
+    """
+
+    in_flight_bytes: int = 256 << 20
+    in_flight_posts: int = 256
+    uncommitted_posts: int = 10_000
+    image_bytes: int = 0
+    prepare_threads: int = 2
+    encode: Batching = field(default_factory=lambda: Batching(size=32, linger_s=0.02))
+    posts: PostLimits = field(default_factory=PostLimits)
+    drain_deadline_s: float = 3.0
+    commit_interval_s: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run did.
+
+    Args:
+        posts: that reached an outcome.
+        matches: written by this run.
+        busy_s: seconds that each stage's threads worked.
+        stopped: whether it ended before the source did.
+    """
+
+    posts: int
+    matched: int
+    unmatched: int
+    dead_lettered: Mapping[Reason, int]
+    matches: int
+    seconds: float
+    busy_s: Mapping[str, float]
+    stopped: bool
+
+
+class Pipeline:
+    """One run over one source. Owns its threads only; whoever built it closes the rest.
+
+    Args:
+        on_outcome: told of each acknowledged outcome, on the thread that called `run`; must be quick.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        steps: Steps,
+        *,
+        settings: Settings | None = None,
+        metrics: Metrics | None = None,
+        on_outcome: Callable[[Outcome], None] | None = None,
+    ) -> None:
+        settings = settings or Settings()
+        self._source = source
+        self._settings = settings
+        self._metrics = metrics or Metrics()
+        self._on_outcome = on_outcome
+        self._budget = Budget(settings.in_flight_bytes, settings.in_flight_posts)
+        self._intake = Intake(self._budget, settings.image_bytes, settings.posts, self._is_ours)
+        self._tracker = CommitTracker()
+        self._chain = Chain(
+            steps,
+            capacity=settings.in_flight_posts,
+            prepare_threads=settings.prepare_threads,
+            encode=settings.encode,
+            metrics=self._metrics,
+        )
+        self._in_chain = 0
+        self._stops = 0
+        self._drain_until_s: float | None = None
+        self._paused = False
+        self._poll_at_s = self._commit_at_s = 0.0
+        self._poll_pause_s = 0.0
+        self._counts: Counter[str] = Counter()
+        self._reasons: Counter[Reason] = Counter()
+
+    def stop(self) -> None:
+        """Poll no more and finish what is in flight; called again, abandon it. Any thread, any signal."""
+        self._stops += 1  # no lock: a signal handler may interrupt whoever holds one
+
+    def run(self) -> Summary:
+        """Run until the source is exhausted or `stop`; blocks. Call it once.
+
+        Raises:
+            FatalError: a stage failed (it is named) or the source cannot go on; nothing more was committed.
+            TransientError: the last commit was not recorded.
+        """
+        begun_s = time.monotonic()
+        self._chain.start()
+        try:
+            while not self._is_done():
+                self._turn()
+            self._chain.check()
+            self._commit_rest()
+        finally:
+            if not self._chain.abandon(_LEAVE_S):
+                log.warning("a stage is still inside a call; it is left behind")
+        return self._summary(time.monotonic() - begun_s)
+
+    def _is_done(self) -> bool:
+        if self._stops > 1:
+            return True
+        if self._drain_until_s is not None:
+            return self._in_chain == 0 or time.monotonic() >= self._drain_until_s
+        return not self._intake.in_flight and not self._intake.has_backlog and self._source.exhausted()
+
+    def _turn(self) -> None:
+        self._chain.check()
+        if self._stops and self._drain_until_s is None:
+            self._drain_until_s = time.monotonic() + self._settings.drain_deadline_s
+            self._in_chain -= self._chain.take_back()
+        for outcome in self._chain.outcomes(0.0 if self._may_poll() else _TICK_S):
+            self._finish(outcome)
+        self._commit_if_due()
+        if self._drain_until_s is None:
+            self._start()
+            self._balance()
+            self._poll()
+        self._note_load()
+
+    # -- in -----------------------------------------------------------------------------------
+
+    def _may_poll(self) -> bool:
+        if self._stops or self._paused or self._source.exhausted():
+            return False
+        return time.monotonic() >= self._poll_at_s
+
+    def _poll(self) -> None:
+        if self._source.exhausted() or time.monotonic() < self._poll_at_s:
+            return
+        try:
+            # Paused, it is polled all the same: that keeps the membership of a consumer group.
+            records = self._source.poll(0.0 if self._paused else _TICK_S)
+        except TransientError as error:
+            self._poll_pause_s = min(_LONGEST_PAUSE_S, max(_TICK_S, self._poll_pause_s * 2))
+            self._poll_at_s = time.monotonic() + self._poll_pause_s
+            log.warning("source away", error=str(error), retry_in_s=self._poll_pause_s)
+            return
+        self._poll_pause_s = 0.0
+        for record in records:
+            self._tracker.delivered(record)
+        self._metrics.posts.inc(len(records))
+        self._intake.offer(records)
+        self._start()
+
+    def _start(self) -> None:
+        for work in self._intake.start():
+            self._chain.put(work)
+            self._in_chain += 1
+
+    def _balance(self) -> None:
+        """Pause the source while what it delivered waits; resume it when that is gone."""
+        full = self._intake.has_backlog or self._tracker.span >= self._settings.uncommitted_posts
+        if full and not self._paused:
+            self._source.pause()
+        elif self._paused and not full:
+            self._source.resume()
+        self._paused = full
+
+    def _is_ours(self, record: Record) -> bool:
+        return self._source.epoch(record.partition) == record.epoch
+
+    # -- out ----------------------------------------------------------------------------------
+
+    def _finish(self, outcome: Outcome) -> None:
+        self._in_chain -= 1
+        self._tracker.finished(outcome.record)
+        following = self._intake.finished(outcome.record)
+        if following is not None and self._drain_until_s is None:
+            self._chain.put(following)
+            self._in_chain += 1
+        self._count(outcome)
+        if self._on_outcome is not None:
+            self._on_outcome(outcome)
+
+    def _count(self, outcome: Outcome) -> None:
+        self._metrics.count(outcome)
+        record = outcome.record
+        where = log.bind(partition=record.partition.number, offset=record.offset)
+        match outcome:
+            case Matched(post_id=post_id, matches=matches):
+                self._counts["matched"] += 1
+                self._counts["matches"] += len(matches)
+                where.debug("matched", post_id=post_id, matches=len(matches))
+            case Unmatched(post_id=post_id):
+                self._counts["unmatched"] += 1
+                where.debug("unmatched", post_id=post_id)
+            case DeadLettered(reason=reason, stage=stage):
+                self._reasons[reason] += 1
+                where.info("dead letter", reason=reason.value, stage=stage)
+
+    # -- commits ------------------------------------------------------------------------------
+
+    def _commit_if_due(self) -> None:
+        now_s = time.monotonic()
+        if now_s < self._commit_at_s:
+            return
+        self._commit_at_s = now_s + self._settings.commit_interval_s
+        try:
+            self._commit()
+        except TransientError as error:
+            self._commit_at_s = now_s + _LONGEST_PAUSE_S
+            log.warning("not committed", error=str(error), retry_in_s=_LONGEST_PAUSE_S)
+
+    def _commit_rest(self) -> None:
+        tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(TransientError),
+            wait=tenacity.wait_exponential(multiplier=_TICK_S, max=1.0) + tenacity.wait_random(0, _TICK_S),
+            stop=tenacity.stop_after_delay(self._settings.drain_deadline_s),
+            reraise=True,
+        )(self._commit)
+
+    def _commit(self) -> None:
+        for partition, epoch in self._tracker.epochs().items():
+            if self._source.epoch(partition) != epoch:
+                self._tracker.revoked(partition)
+        offsets: dict[Partition, int] = self._tracker.committable()
+        if offsets:
+            self._source.commit(offsets)
+            self._tracker.committed(offsets)
+            self._metrics.commits.inc()
+
+    # -- figures ------------------------------------------------------------------------------
+
+    def _note_load(self) -> None:
+        self._metrics.in_flight_posts.set(self._budget.used_posts)
+        self._metrics.in_flight_bytes.set(self._budget.used_bytes)
+        self._metrics.paused.set(self._paused)
+        self._metrics.oldest_uncommitted.set(self._tracker.oldest_unfinished_s())
+
+    def _summary(self, seconds: float) -> Summary:
+        counts = self._counts
+        return Summary(
+            posts=counts["matched"] + counts["unmatched"] + self._reasons.total(),
+            matched=counts["matched"],
+            unmatched=counts["unmatched"],
+            dead_lettered=dict(self._reasons),
+            matches=counts["matches"],
+            seconds=seconds,
+            busy_s=self._chain.busy_s(),
+            stopped=self._drain_until_s is not None or self._stops > 0,
+        )

@@ -1,0 +1,91 @@
+"""Encode: prepared posts to points, one forward pass for a whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.errors import FatalError, Reason
+from worker.stages.bisect import bisected
+from worker.stages.points import post_points
+from worker.types import DeadLettered, Encoded, Pixels, Prepared
+
+STAGE = "encode"
+# What torch and numpy raise over a batch that they cannot compute, out of memory included.
+_MODEL_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError)
+
+
+class PostEncoder(Protocol):
+    """What the stage needs of `model.encoder.Encoder`."""
+
+    image_size: int
+    dim: int
+
+    def encode_images(self, pixels: Pixels) -> NDArray[np.float32]:
+        """[B, S, S, 3] to [B, D]; a NaN row where there is no vector."""
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """B texts to [B, D]; a NaN row where there is no vector."""
+
+    def warm_up(self) -> None:
+        """Run both towers once."""
+
+
+class Encode:
+    """The step of the encode stage. One thread only; blocks as long as the model computes."""
+
+    def __init__(self, encoder: PostEncoder, model_id: str) -> None:
+        self._encoder = encoder
+        self._model_id = model_id
+
+    def __call__(self, posts: Sequence[Prepared]) -> list[Encoded | DeadLettered]:
+        """Encode each post, or refuse it.
+
+        Raises:
+            FatalError: the model fails on its own warm-up input too, so the post was not at fault.
+        """
+        return bisected(posts, self._encode, _MODEL_ERRORS, self._refuse)
+
+    def _encode(self, posts: Sequence[Prepared]) -> list[Encoded | DeadLettered]:
+        images = self._images([image.pixels for post in posts for image in post.images])
+        texts = self._texts([window for post in posts for window in post.windows])
+        results: list[Encoded | DeadLettered] = []
+        for post in posts:
+            own_images, images = images[: len(post.images)], images[len(post.images) :]
+            own_texts, texts = texts[: len(post.windows)], texts[len(post.windows) :]
+            results.append(self._result(post, own_images, own_texts))
+        return results
+
+    def _images(self, pixels: Sequence[Pixels]) -> NDArray[np.float32]:
+        if not pixels:
+            return np.empty((0, self._encoder.dim), np.float32)
+        return self._encoder.encode_images(np.stack(pixels))
+
+    def _texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if not texts:
+            return np.empty((0, self._encoder.dim), np.float32)
+        return self._encoder.encode_texts(texts)
+
+    def _result(
+        self, post: Prepared, images: NDArray[np.float32], texts: NDArray[np.float32]
+    ) -> Encoded | DeadLettered:
+        for vectors, kind in ((images, "image"), (texts, "text window")):
+            without = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+            if len(without):
+                detail = f"the model gave no vector for {kind} {without[0]}"
+                return DeadLettered(post.record, Reason.ENCODING_FAILED, detail, STAGE)
+        return Encoded(post, post_points(post, list(images), list(texts), self._model_id))
+
+    def _refuse(self, post: Prepared, error: Exception) -> Encoded | DeadLettered:
+        try:
+            self._encoder.warm_up()
+        except _MODEL_ERRORS as broken:
+            raise FatalError(f"the model no longer computes: {_line(broken)}") from broken
+        return DeadLettered(post.record, Reason.ENCODING_FAILED, _line(error), STAGE)
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"

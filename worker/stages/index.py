@@ -1,0 +1,67 @@
+"""Index: a post's points into the store, in place of those it had; take-downs out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from worker.errors import InvalidPost
+from worker.index import Point, Where
+from worker.stages.bisect import bisected
+from worker.types import DeadLettered, Encoded, TakeDown, Unmatched
+
+STAGE = "index"
+
+
+class PointStore(Protocol):
+    """What the stage needs of `worker.index.VectorIndex`."""
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Store points durably; InvalidPost where one is refused."""
+
+    def delete_post(self, post_id: str) -> None:
+        """Delete a post's points durably."""
+
+    def scroll(self, where: Where | None = None) -> Iterable[Point]:
+        """The points that match."""
+
+
+class Index:
+    """The step of the index stage. One thread only; blocks as long as the store's timeout.
+
+    Repeating it does no harm, so a TransientError may be answered by calling it again.
+    """
+
+    def __init__(self, store: PointStore) -> None:
+        self._store = store
+
+    def __call__(self, items: Sequence[Encoded | TakeDown]) -> list[Encoded | Unmatched | DeadLettered]:
+        """Bring the store to what each item says."""
+        posts = [item for item in items if isinstance(item, Encoded)]
+        stored = iter(bisected(posts, self._replace, InvalidPost, self._refuse))
+        return [next(stored) if isinstance(item, Encoded) else self._take_down(item) for item in items]
+
+    def _replace(self, posts: Sequence[Encoded]) -> list[Encoded | Unmatched | DeadLettered]:
+        for post in posts:
+            if self._has_stale_points(post):
+                self._store.delete_post(post.prepared.post.id)
+        self._store.upsert([point for post in posts for point in post.points])
+        return [
+            post if post.points else Unmatched(post.prepared.record, post.prepared.post.id, 0)
+            for post in posts
+        ]
+
+    def _has_stale_points(self, post: Encoded) -> bool:
+        """Whether the store still has a point that the post had once and has no more."""
+        current = {point.id for point in post.points}
+        return any(
+            point.id not in current for point in self._store.scroll(Where(post_id=post.prepared.post.id))
+        )
+
+    def _refuse(self, post: Encoded, error: InvalidPost) -> Encoded | Unmatched | DeadLettered:
+        self._store.delete_post(post.prepared.post.id)  # some of its points may be stored
+        return DeadLettered(post.prepared.record, error.reason, error.detail, STAGE)
+
+    def _take_down(self, item: TakeDown) -> Unmatched:
+        self._store.delete_post(item.post_id)
+        return Unmatched(item.record, item.post_id, 0)

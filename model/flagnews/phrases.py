@@ -191,7 +191,7 @@ def _same_form(one: Layer, other: Layer) -> bool:
     )
 
 
-def _noun(layer: Layer, style: Style) -> tuple[str, int, str]:  # noqa: PLR0911 - one a kind of layer
+def _noun(layer: Layer, style: Style) -> tuple[str, int, str]:
     """(noun phrase without article, how many, place with a leading blank or nothing)."""
     match layer:
         case Emblem():

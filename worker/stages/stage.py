@@ -45,7 +45,7 @@ class Batching:
     threads: int = 1
 
 
-class Abandoned(Exception):  # noqa: N818 -- not an error: the pipeline stops and this thread is to leave
+class Abandoned(Exception):
     """The pipeline was abandoned while a step waited."""
 
 

@@ -307,7 +307,6 @@ def folder(tmp_path: Path) -> Path:
         "readme.md": b"ignored",
         ".hidden.jpg": b"ignored",
         ".git/x.jpg": b"ignored",
-        "captions.jsonl": b'{"id": "j", "images": [{"path": "c.webp"}], "text": "C"}\n',
     }
     for name, content in files.items():
         path = root / name
@@ -322,12 +321,17 @@ def test_a_folder_becomes_posts_in_a_fixed_order(folder: Path) -> None:
         {"id": "b.jpg", "images": [{"path": "b.jpg"}], "text": "Caption é"},
         {"id": "c.webp", "images": [{"path": "c.webp"}]},
         {"id": "note.txt", "text": "A lone text"},
-        {"id": "j", "images": [{"path": "c.webp"}], "text": "C"},
     ]
 
 
+def test_pictures_beside_a_jsonl_file_are_only_what_its_posts_name(folder: Path) -> None:
+    line = {"id": "j", "images": [{"path": "c.webp"}], "text": "C"}
+    (folder / "captions.jsonl").write_text(json.dumps(line) + "\n")
+    assert posts(folder) == [line]
+
+
 def test_every_post_of_a_folder_is_valid(folder: Path) -> None:
-    assert [decode_post(record).id for record in everything(folder)][-1] == "j"
+    assert [decode_post(record).id for record in everything(folder)][-1] == "note.txt"
 
 
 def test_links_out_of_the_folder_are_not_followed(folder: Path, tmp_path: Path) -> None:
@@ -358,8 +362,11 @@ def test_a_file_name_that_is_no_text_is_refused_by_decoding(folder: Path) -> Non
 
 
 def test_a_folder_is_resumed_in_each_of_its_parts(folder: Path, offsets: Path) -> None:
-    (folder / "captions.jsonl").write_bytes(b"".join(b'{"id": "%d"}\n' % number for number in range(5)))
+    for name in ("a.jsonl", "b/c.jsonl"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"".join(b'{"id": "%d"}\n' % number for number in range(4)))
     records = everything(folder)
+    assert len(records) == 8
     for done in range(1, len(records)):
         first = opened(folder, offsets)
         assert drain(first) == records

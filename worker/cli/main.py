@@ -81,7 +81,7 @@ def run_command(arguments: Sequence[str]) -> int:
     except WorkerError as error:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", ExitCode.INTERRUPTED)
+        return ExitCode.INTERRUPTED  # whoever pressed Ctrl-C knows; typer itself returns the same code
     except BrokenPipeError:
         _let_go_of_stdout()
         return ExitCode.DONE

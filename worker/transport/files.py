@@ -1,7 +1,7 @@
 """Posts from a JSONL file, a folder of pictures with captions, or standard input.
 
-A file is one partition and a line's number is its offset. A folder is several: its pictures and captions,
-then each JSONL file in it.
+A file is one partition and a line's number is its offset. A folder that holds JSONL files has a partition
+for each of them; any other folder is one partition of pictures with the captions beside them.
 """
 
 from __future__ import annotations
@@ -138,10 +138,10 @@ def _open(path: str, record_bytes: int) -> list[Reader]:
         if not place.is_dir():
             return [LineReader(place, record_bytes)]
         lines = [file for file in files_in(place) if file.suffix.lower() == ".jsonl"]
-        readers: list[Reader] = [
-            FolderReader(place, record_bytes),
-            *(LineReader(file, record_bytes) for file in lines),
-        ]
+        # pictures beside JSONL files belong to the posts in them and are none of their own
+        readers: list[Reader] = [LineReader(file, record_bytes) for file in lines]
+        if not readers:
+            readers = [FolderReader(place, record_bytes)]
     except OSError as error:
         raise ConfigError(f"the source {path} cannot be read: {error.strerror}") from error
     if all(reader.at_end() for reader in readers):

@@ -27,8 +27,10 @@ DIM = 8
 PATIENCE_S = 30.0
 
 # A worker as another process: stores points until told otherwise, saying which are acknowledged.
+# SIGINT may be ignored where the tests run (a shell's background job), and that is inherited.
 CLIENT = """
-import sys, time, uuid
+import signal, sys, time, uuid
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import numpy as np
 from worker.index import Point, VectorIndex
 from worker.store.client import open_store

@@ -79,8 +79,3 @@ def fit_matching(
     """Fit the matching section of a checkpoint on held-out pools; shapes as in `stream_pairs`."""
     slope, intercept = fit_platt(*stream_pairs(scores, kept, top_k))
     return MatchingConfig(slope=round(slope, 4), intercept=round(intercept, 4), threshold=threshold)
-
-
-def probability(cosine: float, matching: MatchingConfig) -> float:
-    """Calibrated probability, 0 to 1, that a pair of this cosine shows the same entity."""
-    return float(1 / (1 + np.exp(-(matching.slope * cosine + matching.intercept))))

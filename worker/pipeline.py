@@ -53,7 +53,7 @@ class Settings:
     prepare_threads: int = 2
     encode: Batching = field(default_factory=lambda: Batching(size=32, linger_s=0.02))
     posts: PostLimits = field(default_factory=PostLimits)
-    drain_deadline_s: float = 3.0
+    drain_deadline_s: float = 2.0
     commit_interval_s: float = 0.5
 
 

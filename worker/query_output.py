@@ -108,7 +108,7 @@ def _row(hit: Found) -> Sequence[str]:
 def _cards(found: Sequence[Found], media: MediaStore | None) -> tuple[Card, ...]:
     return tuple(
         Card(
-            heading=one_line(", ".join(hit.entities), 60) or one_line(hit.post_id, 60),
+            heading=one_line(", ".join(hit.entities), 60) or ("Picture" if hit.kind == "image" else "Text"),
             text=post_text(hit.text),
             score=hit.cosine if hit.score is None else hit.score,
             score_text=f"{hit.cosine:.3f}" if hit.score is None else score_percent(hit.score),

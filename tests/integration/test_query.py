@@ -38,11 +38,10 @@ def indexed(tmp_path_factory: pytest.TempPathFactory, random_checkpoint: Path) -
         text = f"Sentence number {number} <b>bold</b>"
         posts.append({"id": f"text-{number}", "text": text, "source": "wire", "published_at": moment})
     (folder / "posts.jsonl").write_text("".join(json.dumps(post) + "\n" for post in posts))
-    code = run_command(
-        ["run", "--source", f"file:{folder / 'posts.jsonl'}", "--sink", f"file:{folder / 'matches.jsonl'}"]
-        + ["--store", str(folder / "store"), "--media-store", str(folder / "store" / "media")]
-        + ["--model", str(random_checkpoint)]
-    )
+    source, sink = f"file:{folder / 'posts.jsonl'}", f"file:{folder / 'matches.jsonl'}"
+    store, media = str(folder / "store"), str(folder / "store" / "media")
+    places = ["--source", source, "--sink", sink, "--store", store, "--media-store", media]
+    code = run_command(["run", *places, "--model", str(random_checkpoint)])
     assert code == ExitCode.DONE
     return folder
 

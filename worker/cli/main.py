@@ -82,7 +82,7 @@ def run_command(arguments: Sequence[str]) -> int:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED  # whoever pressed Ctrl-C knows; typer itself returns the same code
-    except BrokenPipeError:
+    except SystemExit:  # typer's answer to a reader that has left, as in `entityclip … | head`
         _let_go_of_stdout()
         return ExitCode.DONE
     except Exception as error:  # the process's root: a person gets one line, the traceback on request

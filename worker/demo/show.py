@@ -100,6 +100,8 @@ def _overrides(options: DemoOptions, work: Path) -> dict[str, object]:
         "store": store,
         "media_store": work / "media" if "://" in store else default_media_store(store),
         "model": options.model,
+        # a folder of pictures with captions asks first of all whether each finds its own
+        "match.same_post": True if options.posts is not None and options.posts.is_dir() else None,
     }
 
 

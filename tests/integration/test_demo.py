@@ -1,0 +1,196 @@
+"""`entityclip demo` as a whole, with a model of random weights: everything but the quality of its matches."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.unit.test_page import Tags
+from worker.cli.main import run_command
+from worker.errors import ExitCode
+
+POSTS, BROKEN, PAIRS = 59, 5, 22
+
+
+class Demo:
+    """Runs the demo in a folder of its own, temporary files included."""
+
+    def __init__(
+        self,
+        folder: Path,
+        model: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        self.folder = folder
+        self._model, self._capsys = model, capsys
+        self.temporary = folder / "temporary"
+        self.temporary.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(self.temporary))
+        monkeypatch.chdir(folder)
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        self._capsys.readouterr()
+        code = run_command(["demo", "--model", str(self._model), *arguments])
+        printed = self._capsys.readouterr()
+        return code, printed.out, printed.err
+
+    def page(self) -> Tags:
+        return Tags(self.html())
+
+    def html(self) -> str:
+        return (self.folder / "entityclip-demo.html").read_text()
+
+    def query(self, store: str, *arguments: str) -> str:
+        """What `entityclip query` prints of a store."""
+        self._capsys.readouterr()
+        code = run_command(["query", "Somewhere", "--store", store, "--model", str(self._model), *arguments])
+        assert code == ExitCode.DONE
+        return self._capsys.readouterr().out
+
+    def stored_posts(self, store: str) -> tuple[int, int]:
+        """How many posts and how many points a store holds."""
+        answer = json.loads(self.query(store, "--format", "json", "--top", "1000"))
+        return len({hit["post_id"] for hit in answer["images"] + answer["texts"]}), answer["points"]
+
+
+@pytest.fixture
+def demo(
+    tmp_path: Path,
+    random_checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Demo:
+    return Demo(tmp_path, random_checkpoint, capsys, monkeypatch)
+
+
+def result_counts(out: str) -> dict[str, int]:
+    """The numbers of the line that ends a run."""
+    outcomes = r"(?P<matched>\d+) matched, (?P<unmatched>\d+) unmatched, (?P<dead>\d+) dead"
+    found = re.search(rf"(?P<posts>\d+) posts in .*: {outcomes}", out)
+    assert found is not None, out
+    return {name: int(value) for name, value in found.groupdict().items()}
+
+
+def test_every_post_has_one_outcome_and_the_broken_ones_their_reasons(demo: Demo) -> None:
+    code, out, err = demo()
+    assert (code, err) == (ExitCode.DONE, "")
+    counts = result_counts(out)
+    assert (counts["posts"], counts["dead"]) == (POSTS, BROKEN)
+    assert counts["matched"] + counts["unmatched"] == POSTS - BROKEN
+    reasons = ("empty_post", "image_too_large", "image_undecodable", "invalid_json", "invalid_schema")
+    assert "dead letters: " + ", ".join(f"1 {reason}" for reason in reasons) in out
+    assert f"of {PAIRS} pairs found" in out
+    assert "Next" in out
+
+
+def test_the_page_tells_what_the_terminal_tells(demo: Demo) -> None:
+    _, out, _ = demo("--seed", "3")
+    tiles = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)<", demo.html()))
+    seen = demo.page()
+    assert tiles["Posts"] == str(POSTS)
+    assert tiles["Dead letters"] == str(BROKEN)
+    assert f"precision {tiles['Precision']} " in out
+    assert f"recall {tiles['Recall']} " in out
+    thumbnails = [value for name, value in seen.attributes if name == "src"]
+    assert len(thumbnails) >= 27
+    assert all(value.startswith("data:image/jpeg;base64,") for value in thumbnails)
+    assert "no thumbnail" not in seen.text
+
+
+def test_nothing_stays_behind_but_the_page(demo: Demo) -> None:
+    demo()
+    assert list(demo.temporary.iterdir()) == []
+    assert {path.name for path in demo.folder.iterdir()} == {"temporary", "entityclip-demo.html"}
+
+
+def test_a_kept_store_can_be_asked(demo: Demo) -> None:
+    code, out, _ = demo("--store", "kept")
+    assert code == ExitCode.DONE
+    assert "--store kept" in out
+    assert demo.stored_posts("kept")[0] == POSTS - BROKEN
+    assert demo.query("kept", "--format", "html", "--top", "3").count("data:image/jpeg") == 3
+
+
+def test_the_same_demo_into_the_same_store_adds_nothing(demo: Demo) -> None:
+    demo("--store", "kept")
+    once = demo.stored_posts("kept")
+    demo("--store", "kept")
+    assert demo.stored_posts("kept") == once
+
+
+def test_posts_of_ones_own_are_shown_without_a_verdict(demo: Demo) -> None:
+    posts = [
+        {"id": "one", "text": "<script>alert('one')</script> \u202e and \x1b[31m more"},
+        {"id": "two", "images": [{"path": "two.png"}]},
+        {"id": "three", "images": [{"path": "missing.png"}]},
+    ]
+    mine = demo.folder / "mine"
+    mine.mkdir()
+    Image.fromarray(np.full((40, 60, 3), 99, np.uint8)).save(mine / "two.png")
+    (mine / "posts.jsonl").write_text("".join(json.dumps(post) + "\n" for post in posts))
+    code, out, err = demo("--posts", str(mine / "posts.jsonl"))
+    assert (code, err) == (ExitCode.DONE, "")
+    assert "precision" not in out
+    assert "\x1b" not in out
+    seen = demo.page()
+    assert "Precision" not in seen.text
+    assert "script" not in seen.tags
+    assert "<script>alert('one')</script> and [31m more" in " ".join(seen.text.split())
+    assert "image_unavailable" in seen.text
+    assert sum(name == "src" for name, _ in seen.attributes) == 1
+
+
+def test_a_folder_of_pictures_with_captions_will_do(demo: Demo) -> None:
+    mine = demo.folder / "mine"
+    mine.mkdir()
+    for number in range(3):
+        shade = np.full((40, 40, 3), 80 * number, np.uint8)
+        Image.fromarray(shade).save(mine / f"{number}.jpg")
+        (mine / f"{number}.txt").write_text(f"Caption {number}")
+    code, out, _ = demo("--posts", str(mine))
+    assert code == ExitCode.DONE
+    assert result_counts(out)["posts"] == 3
+    assert sum(name == "src" for name, _ in demo.page().attributes) >= 3
+
+
+def test_the_demo_needs_neither_network_nor_terminal(random_checkpoint: Path, tmp_path: Path) -> None:
+    """As a newcomer runs it: a process of its own, and no address to reach but this machine's."""
+    environment = {
+        name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV")
+    }
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-W", "error", "-c", _PROGRAM, "demo", "--model", str(random_checkpoint)]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(root)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (ExitCode.DONE, "")
+    assert (tmp_path / "entityclip-demo.html").is_file()
+
+
+# Any attempt to resolve a name or to open an internet socket ends the process.
+_PROGRAM = """
+import sys
+def audit(event, arguments):
+    if event in ("socket.getaddrinfo", "socket.connect") and not isinstance(arguments[-1], (str, bytes)):
+        raise SystemExit(f"network: {event} {arguments}")
+sys.addaudithook(audit)
+from worker.cli.main import main
+main()
+"""

@@ -97,7 +97,26 @@ def _open_source(config: Config) -> FileSource:
         store = config.store if "://" in config.store else str(Path(config.store).expanduser().resolve())
         digest = hashlib.sha256(f"{store}\n{config.alias}".encode()).hexdigest()[:8]
         offsets = Path(f"{_beside_sink(config, f'offsets-{digest}')}.json")
-    return open_source(config.source, offsets=offsets, record_bytes=config.limits.record_bytes)
+    return open_source(
+        config.source,
+        offsets=offsets,
+        record_bytes=config.limits.record_bytes,
+        leave_out=[*_own_files(config), *_own_folders(config)],
+    )
+
+
+def _own_files(config: Config) -> list[Path]:
+    specs = {"sink": config.sink, "dead-letter sink": dead_letters_spec(config)}
+    if config.outcomes is not None:
+        specs["outcome sink"] = config.outcomes
+    return [Path(file_path(spec, what)) for what, spec in specs.items()]
+
+
+def _own_folders(config: Config) -> list[Path]:
+    folders = [] if "://" in config.store else [config.store]
+    if config.media_store:
+        folders.append(config.media_store)
+    return [Path(folder).expanduser() for folder in folders]
 
 
 def _beside_sink(config: Config, name: str) -> Path:

@@ -328,7 +328,7 @@ class VectorIndex:
             filter=where_filter(request.where),
             limit=request.limit,
             score_threshold=request.score_threshold,
-            with_payload=True,
+            with_payload=True if request.fields is None else list(request.fields),
         )
 
 

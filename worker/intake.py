@@ -98,9 +98,13 @@ class Intake:
 
     def _candidate(self) -> _Admitted | None:
         candidate, self._next = self._next, None
-        while candidate is None and self._backlog:
-            candidate = self._admissible(self._backlog.popleft())
-        return candidate if candidate is None or self._is_ours(candidate.work.record) else self._candidate()
+        if candidate is not None and self._is_ours(candidate.work.record):
+            return candidate
+        while self._backlog:
+            record = self._backlog.popleft()
+            if self._is_ours(record):
+                return self._admissible(record)
+        return None
 
     def _admissible(self, record: Record) -> _Admitted:
         size = len(record.value or b"") + _OVERHEAD_BYTES

@@ -21,6 +21,17 @@ from worker.types import Direction, Encoded, Match
 # The engine computes cosines in another order than we do: ask for a little more, decide here.
 _COSINE_SLACK = 1e-4
 _WIDER = 10
+# What a match is made of. A post's unknown fields may be a megabyte: thousands of hits must not carry them.
+_FIELDS = (
+    "post_id",
+    "image_id",
+    "window",
+    "text",
+    "explanation",
+    "entities",
+    "published_at",
+    "content_hash",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +113,9 @@ class Matcher:
     def _request(self, post: Encoded, point: Point) -> Search:
         own = post.prepared.post
         where = Where(exclude_post=None if self._rules.same_post else own.id)
-        if self._rules.window is not None and own.published_at is not None:
+        if self._rules.window is not None and own.published_at is None:
+            where = replace(where, undated=True)  # the dated ones do not see it either
+        elif self._rules.window is not None and own.published_at is not None:
             where = replace(
                 where,
                 published_from=_shifted(own.published_at, -self._rules.window),
@@ -114,6 +127,7 @@ class Matcher:
             limit=self._rules.top_k,
             where=where,
             score_threshold=self._rules.calibration.least_cosine(),
+            fields=_FIELDS,
         )
 
     def _widened(self, requests: Sequence[Search], answers: list[list[Hit]]) -> list[list[Hit]]:
@@ -136,17 +150,9 @@ class Matcher:
             self._match(post, point, hit)
             for hit in hits
             if self._rules.calibration.score(hit.score) >= self._rules.calibration.threshold
-            and self._dates_agree(post, hit)
         ]
         best = _best_windows(matches)
         return [replace(match, rank=rank) for rank, match in enumerate(_copies_last(best), start=1)]
-
-    def _dates_agree(self, post: Encoded, hit: Hit) -> bool:
-        # The store's filter handles a dated post; an undated one would else see every dated one,
-        # which do not see it.
-        if self._rules.window is None or post.prepared.post.published_at is not None:
-            return True
-        return hit.payload.get("published_at") is None
 
     def _match(self, post: Encoded, point: Point, hit: Hit) -> Match:
         own, other = _Side(point.id, point.payload), _Side(hit.id, hit.payload)

@@ -350,6 +350,13 @@ def test_work_of_a_revoked_partition_is_not_committed() -> None:
     assert source.commits == []
 
 
+def test_many_records_of_a_revoked_partition_are_passed_over() -> None:
+    source = MemorySource([record(offset) for offset in range(3000)], a_poll=3000)
+    source.epochs[POSTS] = 1
+    assert Pipeline(source, passing_steps(), settings=QUICK).run().posts == 0
+    assert source.commits == []
+
+
 def test_record_over_the_cap_is_refused_by_the_limits_given() -> None:
     source = MemorySource([record(0), record(1, "x" * 200)])
     limits = settings(posts=PostLimits(record_bytes=100))

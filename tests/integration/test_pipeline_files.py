@@ -171,6 +171,26 @@ def test_same_file_twice_changes_no_points_and_no_matches(stream: Stream) -> Non
     assert stream.lines("matches.jsonl") == matches
 
 
+def test_sink_inside_the_source_folder_is_not_read_as_posts(stream: Stream) -> None:
+    photos = stream.folder / "photos"
+    photos.mkdir()
+    for number in range(2):
+        (photos / f"{number}.png").write_bytes(base64.b64decode(png((number, 9, 9))))
+        (photos / f"{number}.txt").write_text(f"Photo {number}.")
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    config = msgspec.structs.replace(
+        stream.config,
+        source=f"file:{photos}",
+        sink=f"file:{photos / 'matches.jsonl'}",
+        outcomes=f"file:{photos / 'outcomes.jsonl'}",
+        media_store=str(photos / "media"),
+    )
+    first, _ = stream.run(config)
+    second, _ = stream.run(config)
+    assert (first.posts, first.dead_lettered) == (3, {Reason.IMAGE_UNDECODABLE: 1})
+    assert (second.posts, second.dead_lettered) == (3, {Reason.IMAGE_UNDECODABLE: 1})
+
+
 def test_bad_posts_are_dead_letters_and_good_ones_go_on(stream: Stream) -> None:
     bad = ["nonsense", {"text": "no id"}, {"id": "empty"}, {"id": "i", "images": [{"data": "AAAA"}]}]
     stream.write([text_post(1), *bad, image_post(2)])

@@ -210,6 +210,18 @@ def test_filters_choose_the_same_points_in_search_scroll_and_count(
     assert index.count(where=where) == len(posts)
 
 
+def test_search_brings_along_only_the_fields_asked_for(index: VectorIndex) -> None:
+    index.upsert([point(1, extra={"html": "long"})])
+    (hits,) = index.search([Search("text", direction(1), fields=("post_id", "window"))])
+    assert [dict(hit.payload) for hit in hits] == [{"post_id": "post1"}]
+
+
+def test_undated_points_can_be_asked_for(index: VectorIndex) -> None:
+    index.upsert([point(1), point(2, published_at=None)])
+    (hits,) = index.search([Search("text", direction(1), where=Where(undated=True))])
+    assert [hit.payload["post_id"] for hit in hits] == ["post2"]
+
+
 def test_score_threshold_cuts_what_is_further_away(index: VectorIndex) -> None:
     index.upsert([point(number) for number in range(20)])
     (hits,) = index.search([Search("text", direction(3), score_threshold=0.99)])

@@ -36,7 +36,7 @@ class ListStore:
 
     def _one(self, request: Search) -> list[Hit]:
         hits = [
-            Hit(point.id, float(request.vector @ point.vectors[request.using]), point.payload)
+            Hit(point.id, float(request.vector @ point.vectors[request.using]), _some(point, request))
             for point in self.points
             if request.using in point.vectors and self._passes(request, point)
         ]
@@ -48,9 +48,19 @@ class ListStore:
         where, date = request.where, point.payload["published_at"]
         if point.payload["post_id"] == where.exclude_post:
             return False
+        if where.undated:
+            return date is None
         if where.published_from is None or where.published_to is None:
             return True
         return isinstance(date, datetime) and where.published_from <= date <= where.published_to
+
+
+def _some(point: Point, request: Search) -> dict[str, object]:
+    return {
+        name: value
+        for name, value in point.payload.items()
+        if request.fields is None or name in request.fields
+    }
 
 
 def angle(cosine: float) -> np.ndarray:
@@ -146,6 +156,21 @@ def test_with_a_date_window_undated_posts_match_only_each_other() -> None:
     found = matcher(store, window=timedelta(days=1)).match([dated, undated, *images])
     pairs = [{(match.text_post_id, match.image_post_id) for match in matches} for matches in found]
     assert pairs == [{("dated", "i")}, {("undated", "j")}, {("dated", "i")}, {("undated", "j")}]
+
+
+def test_dated_posts_do_not_crowd_out_the_undated_partner_of_an_undated_one() -> None:
+    store = ListStore()
+    text, image = text_post("t", 1.0), image_post("i", 0.9)
+    store.add(text, image, *(image_post(f"dated{n}", 1.0, at=MORNING) for n in range(9)))
+    (matches,) = matcher(store, window=timedelta(days=1), top_k=5).match([text])
+    assert [match.image_post_id for match in matches] == ["i"]
+
+
+def test_hits_do_not_bring_along_what_posts_have_in_unknown_fields() -> None:
+    store = ListStore()
+    store.add(image_post("i", 1.0))
+    matcher(store).match([text_post("t", 1.0)])
+    assert [search.fields is not None and "extra" not in search.fields for search in store.asked] == [True]
 
 
 def test_date_at_the_end_of_time_is_no_error() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,8 @@ from worker.transport.spec import open_match_sink, open_source
 CAP = 1 << 20
 
 
-def opened(path: Path, offsets: Path | None = None, cap: int = CAP) -> FileSource:
-    return open_source(f"file:{path}", offsets=offsets, record_bytes=cap)
+def opened(path: Path, offsets: Path | None = None, cap: int = CAP, own: Sequence[Path] = ()) -> FileSource:
+    return open_source(f"file:{path}", offsets=offsets, record_bytes=cap, leave_out=own)
 
 
 def drain(source: FileSource) -> list[Record]:
@@ -285,6 +285,24 @@ def test_a_poll_ends_in_time_though_bytes_keep_coming(pipe: int) -> None:
     source.close()
 
 
+def test_a_named_pipe_without_a_writer_does_not_block(tmp_path: Path) -> None:
+    path = tmp_path / "posts.fifo"
+    os.mkfifo(path)
+    source = opened(path)
+    polls: list[Sequence[Record]] = []
+    polling = threading.Thread(target=lambda: polls.append(source.poll(0.01)), daemon=True)
+    polling.start()
+    polling.join(10)
+    assert polls == [[]]
+    assert not source.exhausted()
+    with path.open("wb") as file:
+        file.write(b'{"id": "0"}\n')
+        file.flush()
+        assert ids(list(source.poll(5))) == [0]
+    assert drain(source) == []
+    source.close()
+
+
 def test_a_source_that_breaks_off_is_fatal(tmp_path: Path) -> None:
     path = tmp_path / "posts.jsonl"
     path.write_text("{}")
@@ -328,6 +346,34 @@ def test_pictures_beside_a_jsonl_file_are_only_what_its_posts_name(folder: Path)
     line = {"id": "j", "images": [{"path": "c.webp"}], "text": "C"}
     (folder / "captions.jsonl").write_text(json.dumps(line) + "\n")
     assert posts(folder) == [line]
+
+
+def test_what_the_run_itself_writes_into_a_folder_is_none_of_its_posts(folder: Path) -> None:
+    before = posts(folder)
+    (folder / "matches.jsonl").write_text('{"match_id": "m"}\n')
+    (folder / "media" / "ab").mkdir(parents=True)
+    (folder / "media" / "ab" / "abc.jpg").write_bytes(b"thumbnail")
+    own = [folder / "matches.jsonl", folder / "media", folder.parent, folder]  # those around it say nothing
+    source = opened(folder, own=own)
+    assert [json.loads(record.value or b"") for record in drain(source)] == before
+    source.close()
+
+
+def test_a_file_that_the_run_itself_writes_is_no_source(numbers: Path) -> None:
+    with pytest.raises(ConfigError, match="where this run writes"):
+        opened(numbers, own=[numbers])
+
+
+def test_long_captions_are_delivered_a_few_at_a_time(tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / f"{number:02}.txt").write_text("x" * (1 << 20))
+    source = opened(tmp_path, cap=2 << 20)
+    polls = []
+    while not source.exhausted():
+        polls.append(source.poll(0.1))
+    source.close()
+    assert sum(map(len, polls)) == 40
+    assert max(sum(len(record.value or b"") for record in records) for records in polls) < 10 << 20
 
 
 def test_every_post_of_a_folder_is_valid(folder: Path) -> None:

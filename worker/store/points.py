@@ -54,6 +54,7 @@ class Where:
         exclude_post: points of this post are left out.
         published_from, published_to: both ends included; must know their offset.
         entities: at least one of them.
+        undated: only points without `published_at`.
     """
 
     post_id: str | None = None
@@ -65,17 +66,23 @@ class Where:
     langs: tuple[str, ...] = ()
     entities: tuple[str, ...] = ()
     explanation_statuses: tuple[str, ...] = ()
+    undated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One search for the points whose vector `using` is nearest to `vector` ([D] float32)."""
+    """One search for the points whose vector `using` is nearest to `vector` ([D] float32).
+
+    Args:
+        fields: of the payload, that a hit brings along; None for all.
+    """
 
     using: VectorName
     vector: NDArray[np.float32]
     limit: int = 50
     where: Where = field(default_factory=Where)
     score_threshold: float | None = None
+    fields: tuple[str, ...] | None = None
 
 
 def as_struct(point: Point, dim: int) -> m.PointStruct:
@@ -133,6 +140,8 @@ def where_filter(where: Where) -> m.Filter | None:
             lte=None if where.published_to is None else _utc(where.published_to),
         )
         must.append(m.FieldCondition(key="published_at", range=window))
+    if where.undated:
+        must.append(m.IsEmptyCondition(is_empty=m.PayloadField(key="published_at")))
     must_not: list[m.Condition] = []
     if where.exclude_post is not None:
         must_not += field_is("post_id", (where.exclude_post,))

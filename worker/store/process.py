@@ -26,7 +26,7 @@ from worker.errors import ConfigError, ExitCode, FatalError, TransientError
 from worker.store.files import FileLock, StoreFiles
 
 _START_S = 60.0
-_LEAVE_S = 5.0
+_LEAVE_S = 1.5
 _POLL_S = 0.02
 _LOG_TAIL_BYTES = 4096
 

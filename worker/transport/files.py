@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -32,6 +32,8 @@ class FileSource:
         path: a JSONL file, a folder, or `-` for standard input (never resumed).
         offsets: small JSON file that keeps what was committed; None for nowhere.
         record_bytes: longer lines are delivered cut to one byte more, which decoding refuses.
+        leave_out: files and folders that the run itself writes; in a folder they are passed over, else a
+            run would read what it writes and never end.
 
     Attributes:
         media_root: folder below which a post's image paths may lie; None for standard input.
@@ -41,13 +43,14 @@ class FileSource:
         ConfigError: nothing readable there; one line.
     """
 
-    def __init__(self, path: str, offsets: Path | None, record_bytes: int) -> None:
+    def __init__(
+        self, path: str, offsets: Path | None, record_bytes: int, leave_out: Collection[Path] = ()
+    ) -> None:
         self._offsets = offsets if path != STDIN else None
         self.media_root = _media_root(path)
         topic = os.fsencode(path).decode("utf-8", "backslashreplace")  # a path may be no text
-        self._readers = {
-            Partition(topic, number): reader for number, reader in enumerate(_open(path, record_bytes))
-        }
+        readers = _open(path, record_bytes, [place.resolve() for place in leave_out])
+        self._readers = {Partition(topic, number): reader for number, reader in enumerate(readers)}
         self._left = deque(self._readers)
         self._places: dict[Partition, Place] = {}
         self._delivered: dict[Partition, deque[Read]] = {partition: deque() for partition in self._readers}
@@ -130,18 +133,20 @@ class FileSource:
             raise TransientError(message) from error
 
 
-def _open(path: str, record_bytes: int) -> list[Reader]:
+def _open(path: str, record_bytes: int, leave_out: Collection[Path]) -> list[Reader]:
     if path == STDIN:
         return [LineReader(None, record_bytes)]
     place = Path(path)
     try:
         if not place.is_dir():
+            if place.resolve() in leave_out:
+                raise ConfigError(f"the source {path} is where this run writes: name another file")
             return [LineReader(place, record_bytes)]
-        lines = [file for file in files_in(place) if file.suffix.lower() == ".jsonl"]
+        lines = [file for file in files_in(place, leave_out) if file.suffix.lower() == ".jsonl"]
         # pictures beside JSONL files belong to the posts in them and are none of their own
         readers: list[Reader] = [LineReader(file, record_bytes) for file in lines]
         if not readers:
-            readers = [FolderReader(place, record_bytes)]
+            readers = [FolderReader(place, record_bytes, leave_out)]
     except OSError as error:
         raise ConfigError(f"the source {path} cannot be read: {error.strerror}") from error
     if all(reader.at_end() for reader in readers):

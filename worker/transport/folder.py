@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.transport.reader import BATCH_RECORDS, Place, Read
+from worker.transport.reader import BATCH_BYTES, BATCH_RECORDS, Place, Read
 
 # Those that the decoder refuses too: as dead letters they are at least named.
 _PICTURES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".avif", ".tif", ".tiff", ".heic"})
@@ -30,14 +31,15 @@ class FolderReader:
     Args:
         folder: searched with all its subfolders.
         record_bytes: a longer caption is read up to one byte more, which decoding refuses.
+        leave_out: as for `files_in`.
 
     Raises:
         OSError: the folder cannot be read.
     """
 
-    def __init__(self, folder: Path, record_bytes: int) -> None:
+    def __init__(self, folder: Path, record_bytes: int, leave_out: Collection[Path] = ()) -> None:
         self._folder, self._cap = folder, record_bytes
-        self._entries = _entries(files_in(folder))
+        self._entries = _entries(files_in(folder, leave_out))
         names = "\n".join(str(entry.picture or entry.caption) for entry in self._entries)
         self.fingerprint = hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         self._next = 0
@@ -48,9 +50,14 @@ class FolderReader:
 
     def read(self, timeout_s: float) -> list[Read]:
         """The next few; `timeout_s` says nothing, the disk is ready."""
-        start, stop = self._next, min(self._next + BATCH_RECORDS, len(self._entries))
-        self._next = max(start, stop)
-        return [Read(index, index + 1, self._post(self._entries[index])) for index in range(start, stop)]
+        records: list[Read] = []
+        size = 0
+        while len(records) < BATCH_RECORDS and size < BATCH_BYTES and not self.at_end():
+            post = self._post(self._entries[self._next])
+            self._next += 1
+            records.append(Read(self._next - 1, self._next, post))
+            size += len(post)
+        return records
 
     def at_end(self) -> bool:
         return self._next >= len(self._entries)
@@ -72,20 +79,25 @@ class FolderReader:
         return json.dumps(post, ensure_ascii=not name.isprintable()).encode("utf-8", "replace")
 
 
-def files_in(folder: Path) -> list[Path]:
+def files_in(folder: Path, leave_out: Collection[Path] = ()) -> list[Path]:
     """The files below a folder, by name, without hidden ones and links that lead out of it.
+
+    Args:
+        leave_out: resolved files and folders; what is one of them, or lies in one, is left out.
 
     Raises:
         OSError: the folder cannot be read.
     """
     next(folder.iterdir(), None)  # rglob passes over a folder that it may not read
     root = folder.resolve()
+    inside = [place for place in leave_out if place != root and place.is_relative_to(root)]
     return sorted(
         path
         for path in folder.rglob("*")
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.is_file()
         and path.resolve().is_relative_to(root)
+        and not any(path.resolve().is_relative_to(place) for place in inside)
     )
 
 

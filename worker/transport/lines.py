@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 
 from worker.errors import FatalError
-from worker.transport.reader import BATCH_RECORDS, Place, Read
+from worker.transport.reader import BATCH_BYTES, BATCH_RECORDS, Place, Read
 
-_BATCH_BYTES = 8 << 20
 _READ_BYTES = 1 << 18
 _FINGERPRINT_BYTES = 4096
 
@@ -55,7 +54,7 @@ class LineReader:
         deadline = time.monotonic() + timeout_s
         records: list[Read] = []
         size = 0
-        while len(records) < BATCH_RECORDS and size < _BATCH_BYTES:
+        while len(records) < BATCH_RECORDS and size < BATCH_BYTES:
             line = self._take_line()
             if line is not None:
                 if value := line if len(line) > self._cap else line.strip():
@@ -102,7 +101,8 @@ class LineReader:
     def _open(self) -> int:
         if self._path is None:
             return sys.stdin.fileno()
-        descriptor = os.open(self._path, os.O_RDONLY)
+        # without O_NONBLOCK a named pipe that nobody writes to would block here, deaf to every signal
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)
         if self._position:
             os.lseek(descriptor, self._position, os.SEEK_SET)
         return descriptor

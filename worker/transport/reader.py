@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 BATCH_RECORDS = 64
+BATCH_BYTES = 8 << 20  # a batch ends with the record that passes it
 
 
 class Place(msgspec.Struct, frozen=True):

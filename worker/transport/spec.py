@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from worker.dead_letters import as_line, key_of_line
@@ -29,13 +30,18 @@ def file_path(spec: str, what: str) -> str:
     return path
 
 
-def open_source(spec: str, *, offsets: Path | None, record_bytes: int) -> FileSource:
+def open_source(
+    spec: str, *, offsets: Path | None, record_bytes: int, leave_out: Collection[Path] = ()
+) -> FileSource:
     """Open what posts come from.
 
+    Args:
+        leave_out: what the run itself writes, which is no input.
+
     Raises:
-        ConfigError: unknown kind, or nothing readable there.
+        ConfigError: unknown kind, nothing readable there, or a file that is left out.
     """
-    return FileSource(file_path(spec, SOURCE), offsets, record_bytes)
+    return FileSource(file_path(spec, SOURCE), offsets, record_bytes, leave_out)
 
 
 def open_match_sink(spec: str) -> JsonlSink:

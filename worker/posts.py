@@ -22,6 +22,8 @@ from worker.types import ImageRef, Post
 _MAX_ID = 512
 _MAX_DEPTH = 32  # of unknown fields; the store's own parser stops at 128
 _INT64 = range(-(1 << 63), 1 << 63)
+# Each costs some 60 bytes once it is parsed: 32 MiB of empty lists would take a gigabyte.
+_MAX_CONTAINERS = 2_000_000
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE | re.ASCII)
 _UNPRINTABLE = re.compile("[\x00\ud800-\udfff]")  # NUL and lone surrogates have no place in UTF-8 stores
@@ -93,6 +95,8 @@ def decode_post(record: Record, limits: PostLimits | None = None) -> Post:
 
 
 def _parse(value: bytes) -> dict[str, Any]:
+    if value.count(b"[") + value.count(b"{") > _MAX_CONTAINERS:
+        raise InvalidPost(Reason.INVALID_SCHEMA, f"over {_MAX_CONTAINERS} lists and objects")
     try:
         # the standard library, not msgspec: it takes lone surrogates, which real posts hold and we clean
         parsed = json.loads(

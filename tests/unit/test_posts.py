@@ -220,3 +220,9 @@ def test_any_object_is_a_post_that_can_be_sent_on_or_is_refused(fields: dict[str
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_post_or_are_refused(value: bytes) -> None:
     assert refusal(value).reason in set(Reason)
+
+
+def test_millions_of_empty_lists_are_refused_before_they_are_parsed() -> None:
+    error = refusal(b'{"id": "a", "text": "x", "y": [' + b"[]," * 2_500_000 + b"[]]}")
+    assert error.reason is Reason.INVALID_SCHEMA
+    assert "lists and objects" in error.detail

@@ -49,6 +49,7 @@ def save(
     }
     part = folder / (WEIGHTS_NAME + ".part")
     save_file(weights, part)
+    part.chmod(0o644)  # safetensors makes it the owner's alone
     part.replace(folder / WEIGHTS_NAME)
     write_config(folder, config)
 

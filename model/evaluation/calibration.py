@@ -73,9 +73,29 @@ def stream_pairs(
     return np.concatenate(cosines).astype(np.float64), np.concatenate(labels)
 
 
+def best_threshold(probabilities: NDArray[np.float64], labels: NDArray[np.bool_], positives: int) -> float:
+    """Return the probability whose pairs and better have the highest F1.
+
+    Args:
+        probabilities, labels: [N], of the pairs looked at.
+        positives: right pairs there are, those included that no search found.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    right = np.cumsum(labels[order])
+    f1 = 2 * right / (np.arange(1, len(order) + 1) + positives)
+    return float(probabilities[order][int(np.argmax(f1))])
+
+
 def fit_matching(
-    scores: Sequence[NDArray[np.float32]], kept: NDArray[np.bool_], *, top_k: int = 5, threshold: float = 0.5
+    scores: Sequence[NDArray[np.float32]], kept: NDArray[np.bool_], *, top_k: int = 5
 ) -> MatchingConfig:
-    """Fit the matching section of a checkpoint on held-out pools; shapes as in `stream_pairs`."""
-    slope, intercept = fit_platt(*stream_pairs(scores, kept, top_k))
-    return MatchingConfig(slope=round(slope, 4), intercept=round(intercept, 4), threshold=threshold)
+    """Fit the matching section of a checkpoint on held-out pools; shapes as in `stream_pairs`.
+
+    The threshold is the one of the highest F1.
+    """
+    cosines, labels = stream_pairs(scores, kept, top_k)
+    slope, intercept = fit_platt(cosines, labels)
+    probabilities = 1 / (1 + np.exp(-(slope * cosines + intercept)))
+    positives = 2 * len(scores) * int(kept.sum())
+    threshold = best_threshold(probabilities, labels, positives)
+    return MatchingConfig(round(slope, 4), round(intercept, 4), round(threshold, 3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -58,7 +59,7 @@ def evaluate(
     else:
         raise ValueError(f"unknown data {data!r}: flagnews or flagnews-photo")
     facts = _Facts.of(loaded.config.training)
-    seen = seen_mask(pools[0].look, facts.unseen_fold)
+    seen = seen_mask(pools[0].look, facts.sampling.unseen_fold)
     return {
         "data": data,
         "model_id": loaded.model_id,
@@ -91,7 +92,7 @@ def calibrate(
     cache = cache or flagnews_run.default_cache()
     bank = flagnews_run.held_out_bank(encoder.image_size, _CALIBRATION_POOLS, seed, cache)
     pools = draw_pools(bank, _CALIBRATION_POOLS, seed)
-    seen = seen_mask(pools[0].look, _Facts.of(loaded.config.training).unseen_fold)
+    seen = seen_mask(pools[0].look, _Facts.of(loaded.config.training).sampling.unseen_fold)
     scores = [encoder.encode_images(pool.pixels) @ encoder.encode_texts(pool.captions).T for pool in pools]
     matching = fit_matching(scores, seen)
     config = msgspec.structs.replace(loaded.config, matching=matching)
@@ -104,30 +105,27 @@ def record(checkpoint_name: str, result: dict[str, object]) -> None:
     folder = checkpoint.resolve(checkpoint_name)
     config = checkpoint.read_config(folder)
     facts = {name: value for name, value in result.items() if name != "model_id"}
+    facts = json.loads(json.dumps(facts), parse_float=lambda digits: round(float(digits), 4))
     metrics = {**config.metrics, str(result["data"]): facts}
     checkpoint.write_config(folder, msgspec.structs.replace(config, metrics=metrics))
 
 
-class _Facts(msgspec.Struct):
-    """What a FlagNews checkpoint says of its training."""
-
+class _Sampling(msgspec.Struct):
     unseen_fold: int | None
+
+
+class _Facts(msgspec.Struct):
+    """What a FlagNews checkpoint says of the data it was trained on."""
+
     bank: BankConfig
+    sampling: _Sampling
 
     @classmethod
     def of(cls, training: dict[str, object]) -> _Facts:
-        class Sampling(msgspec.Struct):
-            unseen_fold: int | None
-
-        class Data(msgspec.Struct):
-            bank: BankConfig
-            sampling: Sampling
-
         try:
-            data = msgspec.convert(training.get("data"), Data)
+            return msgspec.convert(training.get("data"), cls)
         except msgspec.ValidationError as exc:
             raise ValueError(f"the checkpoint was not trained on FlagNews: {exc}") from exc
-        return cls(data.sampling.unseen_fold, data.bank)
 
 
 def _measure(encoder: Encoder, pools: list[Pool], seen: np.ndarray) -> dict[str, object]:

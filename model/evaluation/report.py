@@ -6,7 +6,7 @@ from typing import Any
 
 from model.evaluation.retrieval import KS
 
-_DIRECTIONS = ("image_to_text", "text_to_image")
+_DIRECTIONS = {"image_to_text": "I→T", "text_to_image": "T→I"}
 
 
 def recall_rows(result: dict[str, Any]) -> list[list[str]]:
@@ -15,11 +15,7 @@ def recall_rows(result: dict[str, Any]) -> list[list[str]]:
     Args:
         result: of `model.evaluation.command.evaluate`.
     """
-    header = [
-        "",
-        "queries",
-        *(f"{direction.replace('_', ' ')} R@{k}" for direction in _DIRECTIONS for k in KS),
-    ]
+    header = ["", "queries", *(f"{arrow} R@{k}" for arrow in _DIRECTIONS.values() for k in KS)]
     histogram, chance = result["yardsticks"]["colour_histogram"], result["yardsticks"]["chance"]
     rows = [header]
     rows += [_row("EntityCLIP", group, recall) for group, recall in result["recall"].items()]

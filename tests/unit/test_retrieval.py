@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from model.evaluation.calibration import fit_platt, stream_pairs
+from model.evaluation.calibration import best_threshold, fit_matching, fit_platt, stream_pairs
 from model.evaluation.retrieval import ranks, score_ranks, summarise
 from tests import reference
 
@@ -51,3 +51,21 @@ def test_stream_pairs_takes_the_top_hits_of_both_directions() -> None:
     cosines, labels = stream_pairs([scores], np.array([True, True, False]), top_k=1)
     assert cosines.tolist() == pytest.approx([0.9, 0.7, 0.9, 0.8])
     assert labels.tolist() == [True, True, True, False]
+
+
+def test_the_threshold_is_the_one_of_the_highest_f1() -> None:
+    probabilities = np.array([0.9, 0.8, 0.7, 0.6, 0.2])
+    labels = np.array([True, True, False, True, False])
+    # F1 down to each: 2/5, 4/6, 4/7, 6/8, 6/9 of four right pairs, one of which no search found
+    assert best_threshold(probabilities, labels, positives=4) == 0.6
+
+
+def test_matching_is_fitted_on_the_kept_looks() -> None:
+    rng = np.random.default_rng(0)
+    pools = [(0.3 * rng.random((40, 40)) + 0.5 * np.eye(40)).astype(np.float32) for _ in range(3)]
+    for pool in pools:
+        pool[20:] = 0.9  # what is not kept must not disturb
+    fitted = fit_matching(pools, np.arange(40) < 20)
+    assert fitted.slope > 0
+    least_cosine = (np.log(fitted.threshold / (1 - fitted.threshold)) - fitted.intercept) / fitted.slope
+    assert 0.25 < least_cosine < 0.8

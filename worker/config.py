@@ -129,7 +129,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prepare: PrepareConfig = PrepareConfig()
     limits: LimitsConfig = LimitsConfig()
     metrics: MetricsConfig = MetricsConfig()
-    drain_deadline_s: Seconds = 2.0
+    drain_deadline_s: Seconds = 1.5
     commit_interval_s: Seconds = 0.5
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
 

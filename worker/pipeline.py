@@ -28,7 +28,7 @@ from worker.transport.base import Partition, Record, Source
 from worker.types import DeadLettered, Matched, Outcome, Unmatched
 
 _TICK_S = 0.05  # how soon the main thread notices a signal, a failure, an outcome
-_LEAVE_S = 1.0  # how long threads that were told to leave are waited for
+_LEAVE_S = 0.5  # how long threads that were told to leave are waited for
 _LONGEST_PAUSE_S = 5.0
 
 log = structlog.stdlib.get_logger("worker.pipeline")
@@ -53,7 +53,7 @@ class Settings:
     prepare_threads: int = 2
     encode: Batching = field(default_factory=lambda: Batching(size=32, linger_s=0.02))
     posts: PostLimits = field(default_factory=PostLimits)
-    drain_deadline_s: float = 2.0
+    drain_deadline_s: float = 1.5
     commit_interval_s: float = 0.5
 
 

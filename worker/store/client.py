@@ -156,7 +156,7 @@ class Store:
             raise TransientError(f"{self._name}: {reason}") from error
 
     def close(self) -> None:
-        """Close; the last client of an embedded store waits a few seconds for its process to leave."""
+        """Close; the last client of an embedded store waits a second for its process to leave."""
         self.client.close()
         if self._process is not None:
             self._process.close()

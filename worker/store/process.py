@@ -26,7 +26,7 @@ from worker.errors import ConfigError, ExitCode, FatalError, TransientError
 from worker.store.files import FileLock, StoreFiles
 
 _START_S = 60.0
-_LEAVE_S = 1.5
+_LEAVE_S = 1.0
 _POLL_S = 0.02
 _LOG_TAIL_BYTES = 4096
 
@@ -75,7 +75,7 @@ class StoreProcess:
             return _live(self._files) or _start(self._files, deadline)
 
     def close(self) -> None:
-        """Let go. If nobody else holds the store, wait a few seconds until the child has left."""
+        """Let go. If nobody else holds the store, wait a second for the child to leave."""
         self._hold.close()
         deadline = time.monotonic() + _LEAVE_S
         with contextlib.suppress(FileNotFoundError):  # the folder was deleted under us: nothing to wait for

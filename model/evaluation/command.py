@@ -17,6 +17,7 @@ from model.evaluation.flagnews import (
     by_group,
     chance,
     histogram_recall,
+    pool_scores,
     recall_by_share,
 )
 from model.flagnews.bank import BankConfig, generator_hash
@@ -93,7 +94,7 @@ def calibrate(
     bank = flagnews_run.held_out_bank(encoder.image_size, _CALIBRATION_POOLS, seed, cache)
     pools = draw_pools(bank, _CALIBRATION_POOLS, seed)
     seen = seen_mask(pools[0].look, _Facts.of(loaded.config.training).sampling.unseen_fold)
-    scores = [encoder.encode_images(pool.pixels) @ encoder.encode_texts(pool.captions).T for pool in pools]
+    scores = pool_scores(encoder, pools)
     matching = fit_matching(scores, seen)
     config = msgspec.structs.replace(loaded.config, matching=matching)
     checkpoint.save(output, loaded.model, config, dtype=torch.float16 if half else torch.float32)
@@ -129,7 +130,7 @@ class _Facts(msgspec.Struct):
 
 
 def _measure(encoder: Encoder, pools: list[Pool], seen: np.ndarray) -> dict[str, object]:
-    scores = [encoder.encode_images(pool.pixels) @ encoder.encode_texts(pool.captions).T for pool in pools]
+    scores = pool_scores(encoder, pools)
     low, high = SHARE_RANGE
     edges = [low, 0.03, 0.06, 0.12, high + 1e-6]
     return {

@@ -24,8 +24,12 @@ def pool_recall(
     Returns:
         `{"seen" | "unseen": {"image_to_text_R@1": …}}`, means over pools, 0 to 1.
     """
-    scores = [encoder.encode_images(pool.pixels) @ encoder.encode_texts(pool.captions).T for pool in pools]
-    return by_group(scores, seen)
+    return by_group(pool_scores(encoder, pools), seen)
+
+
+def pool_scores(encoder: Encoder, pools: Sequence[Pool]) -> list[NDArray[np.float32]]:
+    """Cosines of every picture with every caption of its pool, images by texts, one [L, L] matrix a pool."""
+    return [encoder.encode_images(pool.pixels) @ encoder.encode_texts(pool.captions).T for pool in pools]
 
 
 def by_group(scores: Sequence[NDArray[np.float32]], seen: NDArray[np.bool_]) -> dict[str, dict[str, float]]:

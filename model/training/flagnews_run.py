@@ -12,6 +12,7 @@ from model.encoder import Encoder
 from model.entityclip import EntityClip
 from model.evaluation.flagnews import pool_recall
 from model.flagnews.bank import BankConfig, PictureBank, load_bank
+from model.flagnews.entities import real_entities
 from model.flagnews.pools import draw_pools, seen_mask
 from model.flagnews.training_set import FlagNewsTraining, SamplingConfig
 from model.training.recipe import Recipe
@@ -44,8 +45,6 @@ def training_bank(recipe: Recipe, cache: Path) -> tuple[PictureBank, BankConfig]
 
 def held_out_bank(size: int, pools: int, seed: int, cache: Path) -> PictureBank:
     """Pictures of the real entities in scenes never trained on, enough for so many pools."""
-    from model.flagnews.entities import real_entities
-
     config = BankConfig("test", pools * len(real_entities()), size, scenes=400, seed=seed)
     return open_bank(config, cache)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from torch import Tensor
@@ -93,11 +94,11 @@ class Trainer:
                 self._finish_step(log)
         return self._output / "best"
 
-    def _finish_step(self, log: object) -> None:
+    def _finish_step(self, log: TextIO) -> None:
         last = self._step == self._recipe.steps
         if last or self._step % self._recipe.validate_every == 0:
             metrics = self._validate(self._served())
-            print(json.dumps({"step": self._step, **metrics}), file=log, flush=True)  # type: ignore[call-overload]
+            print(json.dumps({"step": self._step, **metrics}), file=log, flush=True)
             if metrics["recall"] > self._best:
                 self._best = metrics["recall"]
                 self._save("best", metrics)
@@ -193,7 +194,7 @@ class Trainer:
         self._optimizer.load_state_dict(state["optimizer"])
         self._step, self._best = state["step"], state["best"]
 
-    def _log(self, log: object, *, parts: LossParts, rate: float, seconds: float) -> None:
+    def _log(self, log: TextIO, *, parts: LossParts, rate: float, seconds: float) -> None:
         line = {
             "step": self._step,
             "loss": round(parts.total.item(), 6),
@@ -204,7 +205,7 @@ class Trainer:
             "rate": round(rate, 6),
             "seconds": round(seconds, 3),
         }
-        print(json.dumps(line), file=log, flush=True)  # type: ignore[call-overload]
+        print(json.dumps(line), file=log, flush=True)
 
 
 class Tensorizer:

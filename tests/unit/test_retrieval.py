@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from model.evaluation.calibration import best_threshold, fit_matching, fit_platt, stream_pairs
-from model.evaluation.retrieval import ranks, score_ranks, summarise
+from model.evaluation.retrieval import recall, score_ranks
 from tests import reference
 
 
@@ -23,13 +23,19 @@ def test_ranks_equal_the_plain_loop_on_tied_scores(scores: np.ndarray) -> None:
 
 
 def test_a_constant_model_has_the_worst_rank() -> None:
-    vectors = np.ones((5, 3), np.float32)
-    assert ranks(vectors, vectors).tolist() == [5] * 5
+    assert score_ranks(np.ones((5, 5), np.float32)).tolist() == [5] * 5
 
 
-def test_summary_counts_hits_within_k() -> None:
-    summary = summarise(np.array([1, 2, 6, 11]))
-    assert summary == {"R@1": 0.25, "R@5": 0.5, "R@10": 0.75, "median_rank": 4.0, "mean_rank": 5.0}
+def test_a_model_without_a_vector_has_the_worst_rank() -> None:
+    scores = np.eye(3, dtype=np.float32)
+    scores[1] = np.nan
+    assert score_ranks(scores).tolist() == [1, 3, 1]
+    assert score_ranks(scores.T).tolist() == [2, 3, 2]
+
+
+def test_recall_counts_the_ranks_within_k() -> None:
+    rank = np.array([1, 2, 6, 11])
+    assert [recall(rank, k) for k in (1, 5, 10)] == [0.25, 0.5, 0.75]
 
 
 def test_platt_scaling_recovers_the_probabilities() -> None:

@@ -206,6 +206,6 @@ def _settings(config: Config, image_size: int) -> Settings:
         prepare_threads=config.prepare.threads,
         encode=Batching(config.encode.batch_size, config.encode.linger_ms / 1000),
         posts=PostLimits(record_bytes=limits.record_bytes, text_bytes=limits.text_bytes),
-        drain_deadline_s=config.drain_deadline_s,
+        drain_deadline_s=1.5 if config.drain_deadline_s is None else config.drain_deadline_s,
         commit_interval_s=config.commit_interval_s,
     )

@@ -7,8 +7,9 @@ field is `ENTITYCLIP_MATCH__TOP_K` in the environment and `match.top_k` among th
 from __future__ import annotations
 
 import os
+import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,88 +17,33 @@ import msgspec
 from msgspec import Meta
 
 from worker.errors import ConfigError
+from worker.sections import (
+    DeadLetterLimits,
+    EncodeConfig,
+    FetchConfig,
+    HealthConfig,
+    KafkaConfig,
+    LimitsConfig,
+    LlmConfig,
+    MatchConfig,
+    MetricsConfig,
+    PrepareConfig,
+    RedisConfig,
+    Seconds,
+)
 
 PREFIX = "ENTITYCLIP_"
 _NOT_OURS = ("ENTITYCLIP_TEST_", "ENTITYCLIP_PARITY")
-_SECRETS = ("store_api_key",)
-
-Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-Bytes = Annotated[int, Meta(ge=1024, le=1 << 40)]
-Probability = Annotated[float, Meta(ge=0, le=1)]
-Seconds = Annotated[float, Meta(ge=0, le=86_400)]
-
-
-class MatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What counts as a match.
-
-    Args:
-        top_k: hits a search asks for.
-        max_matches: a post, at most.
-        threshold: least calibrated score; None takes the checkpoint's.
-        window_days: largest distance between the two posts' dates; None for any. With a window, a post
-            without a date is matched only with others without one.
-        same_post: whether a post's own text and images match each other.
-    """
-
-    top_k: Annotated[int, Meta(ge=1, le=1000)] = 20
-    max_matches: Annotated[int, Meta(ge=1, le=1000)] = 10
-    threshold: Probability | None = None
-    window_days: Annotated[float, Meta(gt=0, le=36_500)] | None = None
-    same_post: bool = False
-
-
-class EncodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The encoder's batches.
-
-    Args:
-        batch_size: posts in a batch, and pictures or texts in a forward pass, at most.
-        linger_ms: how long a batch that is not full waits for more.
-    """
-
-    batch_size: Annotated[int, Meta(ge=1, le=4096)] = 32
-    linger_ms: Annotated[float, Meta(ge=0, le=10_000)] = 20.0
-
-
-class PrepareConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Decoding images and cutting texts: how many threads share it."""
-
-    threads: Annotated[int, Meta(ge=1, le=256)] = 2
-
-
-class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bounds; the defaults fit 4 GiB.
-
-    Args:
-        in_flight_bytes: of all posts between delivery and outcome.
-        in_flight_posts: the same, counted.
-        uncommitted_posts: between the oldest unfinished record and the newest delivered one.
-        record_bytes: of one record.
-        text_bytes: of one post's text.
-        image_bytes: of one image file.
-        image_pixels: of one image, read from its header before decoding.
-    """
-
-    in_flight_bytes: Bytes = 256 << 20
-    in_flight_posts: Count = 256
-    uncommitted_posts: Count = 10_000
-    record_bytes: Bytes = 32 << 20
-    text_bytes: Bytes = 1 << 20
-    image_bytes: Bytes = 20 << 20
-    image_pixels: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 50_000_000
-
-
-class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where Prometheus finds the metrics; no port, no server."""
-
-    port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
-    address: str = "127.0.0.1"
+_SECRETS = ("store_api_key", "kafka.ssl_key_password", "kafka.sasl_password", "llm.api_key")
+_URLS = ("store", "redis.url", "llm.base_url")  # may hold a password
+_PASSWORD = re.compile(r"(//)[^/@]*@")
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything the worker can be told.
 
     Args:
-        source: `file:PATH` of a JSONL file or a folder; `file:-` is standard input.
+        source: `kafka:TOPIC`, or `file:PATH` of a JSONL file or a folder; `file:-` is standard input.
         sink: where matches go.
         dead_letters: where refused posts go; None lays a file beside a file sink.
         outcomes: where one small record a post goes; None for nowhere.
@@ -107,7 +53,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         model: a checkpoint's folder, or `tiny` for the one in the package.
         media_root: folder below which a post's image paths may lie; None takes the source's own.
         media_store: folder for thumbnails; None for none.
-        drain_deadline_s: how long a stop waits for what is in flight.
+        retention_days: points older than this are deleted, by their post's date, or else by when they were
+            stored; None keeps all.
+        drain_deadline_s: how long a stop waits for what is in flight; None for 1.5 at files, 20 at Kafka.
         commit_interval_s: least time between two commits.
     """
 
@@ -128,15 +76,35 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     encode: EncodeConfig = EncodeConfig()
     prepare: PrepareConfig = PrepareConfig()
     limits: LimitsConfig = LimitsConfig()
+    kafka: KafkaConfig = KafkaConfig()
+    redis: RedisConfig = RedisConfig()
+    llm: LlmConfig = LlmConfig()
+    fetch: FetchConfig = FetchConfig()
+    dead_letter_limits: DeadLetterLimits = DeadLetterLimits()
     metrics: MetricsConfig = MetricsConfig()
-    drain_deadline_s: Seconds = 1.5
+    health: HealthConfig = HealthConfig()
+    retention_days: Annotated[float, Meta(gt=0, le=36_500)] | None = None
+    drain_deadline_s: Seconds | None = None
     commit_interval_s: Seconds = 0.5
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    log_format: Literal["text", "json"] = "text"
 
     def redacted(self) -> dict[str, Any]:
         """As nested dictionaries, secrets replaced."""
         fields: dict[str, Any] = msgspec.to_builtins(self)
-        return fields | {name: "***" for name in _SECRETS if fields[name] is not None}
+        for name in _SECRETS:
+            _change(fields, name, lambda value: "***")
+        for name in _URLS:
+            _change(fields, name, lambda value: _PASSWORD.sub(r"\1***@", value))
+        return fields
+
+
+def _change(fields: dict[str, Any], name: str, change: Callable[[str], str]) -> None:
+    *sections, last = name.split(".")
+    for section in sections:
+        fields = fields[section]
+    if fields[last] is not None:
+        fields[last] = change(fields[last])
 
 
 def load_config(

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     IMAGE_REFUSED = "image_refused"  # outside the media root, or an address that must not be fetched
     ENCODING_FAILED = "encoding_failed"  # the model gave no finite, non-zero vector for it
     STORE_REJECTED = "store_rejected"  # the vector store refuses this very point
+    KILLED_WORKER = "killed_worker"  # the process died each time this record was alone in flight
 
 
 class WorkerError(Exception):

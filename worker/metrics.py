@@ -9,11 +9,26 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from worker.errors import ConfigError, Reason
-from worker.types import DeadLettered, Direction, Matched, Outcome
+from worker.types import DeadLettered, Direction, ExplanationStatus, Matched, Outcome
 
 OUTCOMES: Final = ("matched", "unmatched", "dead_lettered")
+REBALANCE_EVENTS: Final = ("assigned", "revoked", "lost")
+CLIENTS: Final = ("consumer", "producer")
+LLM_RESULTS: Final = (
+    "explained",
+    "unknown",  # it answered that it knows no named entity
+    "invalid",  # the answer holds nothing usable
+    "rate_limited",
+    "refused",  # any other 4xx
+    "failed",  # 5xx, or no connection
+    "timeout",
+)
+CACHE_RESULTS: Final = ("hit", "unknown", "miss", "waited")  # waited: another call had asked the same
+FETCH_RESULTS: Final = ("fetched", "cached", "refused", "unavailable", "too_large", "no_image")
+REDIS_USES: Final = ("explanations", "attempts", "budget", "emitted")
 _SCORES: Final = tuple(step / 20 for step in range(1, 21))
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_EVENT_SECONDS: Final = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 6 * 3600, 86_400, 7 * 86_400, 30 * 86_400)
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -73,6 +88,83 @@ class Metrics:
             registry=registry,
         )
         self.commits = Counter("entityclip_commits", "Commits the source has recorded.", registry=registry)
+        self.rebalances = Counter(
+            "entityclip_rebalances", "Changes of this worker's partitions.", ["event"], registry=registry
+        )
+        self.lag = Gauge(
+            "entityclip_consumer_lag_records",
+            "Records of the source that are not delivered yet.",
+            ["topic", "partition"],
+            registry=registry,
+        )
+        self.rebuilds = Counter(
+            "entityclip_client_rebuilds", "Kafka clients built anew.", ["client"], registry=registry
+        )
+        self.dropped = Counter(
+            "entityclip_posts_dropped",
+            "Posts dropped without an outcome because their partition was taken away.",
+            registry=registry,
+        )
+        self.suspects = Counter(
+            "entityclip_posts_alone",
+            "Posts run one at a time because they were in flight when a worker died.",
+            registry=registry,
+        )
+        self.repeats = Counter(
+            "entityclip_matches_known", "Matches not written because they were before.", registry=registry
+        )
+        self.event_lag = Histogram(
+            "entityclip_event_lag_seconds",
+            "From the post's publication to its acknowledged outcome.",
+            buckets=_EVENT_SECONDS,
+            registry=registry,
+        )
+        self.explanations = Counter(
+            "entityclip_explanations",
+            "Posts by where their explanation came from.",
+            ["status"],
+            registry=registry,
+        )
+        self.explanation_cache = Counter(
+            "entityclip_explanation_cache",
+            "Look-ups of the explanation cache.",
+            ["result"],
+            registry=registry,
+        )
+        self.llm_calls = Counter(
+            "entityclip_llm_calls", "Calls of the LLM, by result.", ["result"], registry=registry
+        )
+        self.llm_seconds = Histogram(
+            "entityclip_llm_seconds", "Seconds of one call of the LLM.", buckets=_SECONDS, registry=registry
+        )
+        self.llm_tokens = Counter(
+            "entityclip_llm_tokens", "Tokens the LLM counted.", ["kind"], registry=registry
+        )
+        self.llm_cost = Counter(
+            "entityclip_llm_cost_usd", "What the tokens cost at the configured prices.", registry=registry
+        )
+        self.fetches = Counter(
+            "entityclip_image_fetches",
+            "Images asked for by address, by result.",
+            ["result"],
+            registry=registry,
+        )
+        self.fetch_bytes = Counter(
+            "entityclip_image_fetch_bytes", "Bytes of images downloaded.", registry=registry
+        )
+        self.fetch_seconds = Histogram(
+            "entityclip_image_fetch_seconds", "Seconds of one image.", buckets=_SECONDS, registry=registry
+        )
+        self.redis_failures = Counter(
+            "entityclip_redis_failures",
+            "Calls of Redis that failed; work went on.",
+            ["use"],
+            registry=registry,
+        )
+        self.retained = Counter(
+            "entityclip_retention_deletions", "Runs of retention that deleted old points.", registry=registry
+        )
+        self.ready = Gauge("entityclip_ready", "1 while the worker is ready.", registry=registry)
         self.oldest_uncommitted = Gauge(
             "entityclip_oldest_uncommitted_seconds",
             "Age of the record that holds up commits the longest.",
@@ -111,6 +203,18 @@ class Metrics:
                 self.retries,
             ):
                 metric.labels(stage)
+        for metric, labels in (
+            (self.rebalances, REBALANCE_EVENTS),
+            (self.rebuilds, CLIENTS),
+            (self.explanations, tuple(status.value for status in ExplanationStatus)),
+            (self.explanation_cache, CACHE_RESULTS),
+            (self.llm_calls, LLM_RESULTS),
+            (self.llm_tokens, ("prompt", "completion")),
+            (self.fetches, FETCH_RESULTS),
+            (self.redis_failures, REDIS_USES),
+        ):
+            for label in labels:
+                metric.labels(label)
         self.model.labels(model_id).set(1)
 
     def count(self, outcome: Outcome) -> None:

@@ -29,8 +29,21 @@ class ExplanationStatus(StrEnum):
 
     GIVEN = "given"  # the post brought it
     GENERATED = "generated"  # the LLM wrote it
-    NONE = "none"  # no LLM configured, none given
-    FAILED = "failed"  # the LLM was down or over its budget; may be enriched later
+    NONE = "none"  # none given, and no LLM configured, or this source is opted out of it
+    UNKNOWN = "unknown"  # the LLM was asked and knows no named entity in it; not asked again
+    FAILED = "failed"  # the LLM was down, over its budget or too slow; may be enriched later
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What bridges name and look.
+
+    Args:
+        text: empty when there is none.
+    """
+
+    text: str = ""
+    status: ExplanationStatus = ExplanationStatus.NONE
 
 
 @dataclass(frozen=True, slots=True)

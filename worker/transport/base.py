@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -33,6 +34,7 @@ class Record:
         headers: carried through unchanged.
         epoch: the assignment of the partition under which it was delivered. Work of an older epoch is
             dropped, not committed.
+        timestamp: when it was produced, as its producer or broker says; None for files.
     """
 
     partition: Partition
@@ -41,6 +43,7 @@ class Record:
     value: bytes | None
     headers: Headers = ()
     epoch: int = 0
+    timestamp: datetime | None = None
 
 
 class Source(Protocol):
@@ -67,8 +70,24 @@ class Source(Protocol):
             TransientError: not recorded; the same call may be made again.
         """
 
+    def mark(self, notes: Mapping[Partition, str]) -> None:
+        """Keep a short note with each partition, durably, beside what is committed; commits keep it.
+
+        Raises:
+            TransientError: not recorded.
+        """
+
+    def note(self, partition: Partition) -> str:
+        """The note that this or another process left with a partition that is ours; empty if none.
+
+        May block for one request the first time that it is asked under an assignment.
+        """
+
     def epoch(self, partition: Partition) -> int | None:
-        """The assignment of this partition as of now; None if it is not ours any more."""
+        """The assignment of this partition as of now; None if it is not ours any more. Any thread."""
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Records that are there and not yet delivered, as far as known; empty for files. Does not block."""
 
     def exhausted(self) -> bool:
         """True once everything was delivered and no more can come (files; never a topic)."""

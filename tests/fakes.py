@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 
 import numpy as np
 
 from worker.errors import TransientError
 from worker.intake import Decoded
+from worker.stages.async_stage import AsyncStep
 from worker.stages.chain import Steps
 from worker.transport.base import Message, Partition, Record
 from worker.types import (
     DeadLettered,
+    Dropped,
     Encoded,
-    ExplanationStatus,
+    Explanation,
+    Gathered,
     Outcome,
     Post,
     Prepared,
@@ -54,16 +58,15 @@ def prepared(
         Post(post_id, text=" ".join(windows), published_at=published_at, entities=("E",)),
         tuple(PreparedImage(str(number), pixels, f"{post_id}-{number}") for number in range(images)),
         windows,
-        "",
-        ExplanationStatus.NONE,
     )
 
 
 def passing_steps(
     *,
-    prepare: Callable[[Sequence[Decoded]], Sequence[Prepared | DeadLettered]] | None = None,
+    gather: AsyncStep[Decoded, Gathered | DeadLettered] | None = None,
+    prepare: Callable[[Sequence[Gathered]], Sequence[Prepared | DeadLettered]] | None = None,
     encode: Callable[[Sequence[Prepared]], Sequence[Encoded | DeadLettered]] | None = None,
-    index: Callable[[Sequence[Encoded | TakeDown]], Sequence[Encoded | Unmatched | DeadLettered]]
+    index: Callable[[Sequence[Encoded | TakeDown]], Sequence[Encoded | Unmatched | DeadLettered | Dropped]]
     | None = None,
     emit: Callable[[Sequence[Outcome]], Sequence[Outcome]] | None = None,
 ) -> Steps:
@@ -74,19 +77,25 @@ def passing_steps(
             item if isinstance(item, Encoded) else Unmatched(item.record, item.post_id, 0) for item in items
         ]
 
-    def pass_prepare(items: Sequence[Decoded]) -> list[Prepared | DeadLettered]:
-        return [
-            Prepared(item.record, item.post, (), (item.post.text,), "", ExplanationStatus.NONE)
-            for item in items
-        ]
+    def pass_prepare(items: Sequence[Gathered]) -> list[Prepared | DeadLettered]:
+        return [Prepared(item.record, item.post, (), (item.post.text,)) for item in items]
+
+    @asynccontextmanager
+    async def open_gather() -> AsyncIterator[AsyncStep[Decoded, Gathered | DeadLettered]]:
+        yield gather or _pass_gather
 
     return Steps(
+        gather=open_gather,
         prepare=prepare or pass_prepare,
         encode=encode or (lambda items: [Encoded(item, ()) for item in items]),
         index=index or pass_index,
         match=lambda items: [Unmatched(item.prepared.record, item.prepared.post.id, 0) for item in items],
         emit=emit or (lambda items: items),
     )
+
+
+async def _pass_gather(item: Decoded) -> Gathered | DeadLettered:
+    return Gathered(item.record, item.post, {}, Explanation())
 
 
 class MemorySource:
@@ -104,6 +113,8 @@ class MemorySource:
         self.polls_while_paused = 0
         self.poll_failures = 0
         self.commit_failures = 0
+        self.mark_failures = 0
+        self.notes: dict[Partition, str] = {}
 
     @property
     def delivered(self) -> int:
@@ -137,6 +148,18 @@ class MemorySource:
             raise TransientError("the coordinator is away")
         self.commits.append(dict(next_offsets))
 
+    def mark(self, notes: Mapping[Partition, str]) -> None:
+        if self.mark_failures:
+            self.mark_failures -= 1
+            raise TransientError("the coordinator is away")
+        self.notes |= notes
+
+    def note(self, partition: Partition) -> str:
+        return self.notes.get(partition, "")
+
+    def lag(self) -> Mapping[Partition, int]:
+        return {}
+
     def epoch(self, partition: Partition) -> int | None:
         return self.epochs.get(partition)
 
@@ -160,8 +183,8 @@ class MemorySink:
         self._lock = threading.Lock()
         self.failures = failures
 
-    def seen(self, identity: bytes) -> bool:
-        return any(message.key == identity for message in self.messages)
+    def known(self, keys: Sequence[bytes]) -> set[bytes]:
+        return {message.key for message in self.messages} & set(keys)
 
     def write(self, messages: Sequence[Message]) -> None:
         with self._lock:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model.images import ImageLimits
 from worker.config import Config
+from worker.coordination.attempts import NoAttempts, RedisAttempts
+from worker.coordination.breaker import Breaker
+from worker.coordination.emitted import EmittedPairs
+from worker.coordination.redis import open_redis
+from worker.endpoints import media_root, open_sinks, open_source
 from worker.errors import ConfigError
+from worker.gathering import open_gather
+from worker.health import Health
+from worker.http import serving
 from worker.index import VectorIndex
-from worker.intake import Decoded
+from worker.limits import DeadLetterGuard
 from worker.logs import configure_logging
 from worker.matching import Calibration, Matcher, MatchRules
 from worker.media import MediaStore
@@ -20,22 +28,20 @@ from worker.metrics import Metrics
 from worker.pipeline import Pipeline, Settings
 from worker.posts import PostLimits
 from worker.prepare import LocalLoader, Preparer
+from worker.retention import Retention
 from worker.stages.chain import STAGES, Steps
 from worker.stages.emit import Emit
 from worker.stages.encode import Encode
 from worker.stages.index import Index
 from worker.stages.match import Match
 from worker.stages.stage import Batching
+from worker.stages.times import StageTimes
 from worker.store.client import open_store
-from worker.transport.files import FileSource
-from worker.transport.spec import (
-    file_path,
-    open_dead_letter_sink,
-    open_match_sink,
-    open_outcome_sink,
-    open_source,
-)
-from worker.types import DeadLettered, Outcome, Prepared
+from worker.transport.base import still_ours
+from worker.transport.spec import SOURCE, parse_spec
+from worker.types import DeadLettered, Gathered, Outcome, Prepared
+
+_PrepareStep = Callable[[Sequence[Gathered]], Sequence[Prepared | DeadLettered]]
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
@@ -56,80 +62,58 @@ def build_pipeline(
         TransientError: the store is away.
         FatalError: the store belongs to another model.
     """
-    configure_logging(config.log_level)
+    configure_logging(config.log_level, config.log_format)
+    metrics, health = Metrics(STAGES), Health(config.health)
     with ExitStack() as stack:
-        source = stack.enter_context(closing(_open_source(config)))
-        emit = _open_emit(config, stack)
+        if config.metrics.port is not None:
+            stack.enter_context(serving(metrics, health, config.metrics.address, config.metrics.port))
+        source = stack.enter_context(closing(open_source(config, metrics)))
+        breaker = Breaker("Redis")
+        redis = open_redis(config.redis, metrics, breaker)
+        if redis is not None:
+            stack.enter_context(closing(redis))
+        sinks = open_sinks(config, metrics, EmittedPairs(redis, config.redis.emitted_days), stack)
         checkpoint = _load(config.model)
+        metrics.serves(checkpoint.model_id)
         encoder = _encoder(checkpoint, config)
         index = _open_index(config, stack, checkpoint.model_id, encoder.dim)
-        metrics = Metrics(STAGES, checkpoint.model_id)
-        if config.metrics.port is not None:
-            stack.enter_context(metrics.serving(config.metrics.address, config.metrics.port))
-        preparer = _preparer(config, source, checkpoint, encoder)
+        media = MediaStore(Path(config.media_store)) if config.media_store else None
+        checks = _retention(config, index, metrics, media, stack)
+        limits = ImageLimits(max_bytes=config.limits.image_bytes, max_pixels=config.limits.image_pixels)
+        times = StageTimes()
         steps = Steps(
-            prepare=lambda posts: [_prepare(preparer, post) for post in posts],
+            gather=lambda: open_gather(config, limits, metrics, breaker),
+            prepare=_each(_preparer(config, checkpoint, encoder, limits, media).prepare),
             encode=Encode(encoder, checkpoint.model_id),
-            index=Index(index),
+            index=Index(index, still_ours(source)),
             match=Match(Matcher(index.search, _rules(config, checkpoint))),
-            emit=emit,
+            emit=Emit(
+                sinks.matches,
+                sinks.dead_letters,
+                sinks.outcomes,
+                times=times,
+                metrics=metrics,
+                limit_bytes=sinks.limit_bytes,
+            ),
+            times=times,
         )
-        settings = _settings(config, encoder.image_size)
-        yield Pipeline(source, steps, settings=settings, metrics=metrics, on_outcome=on_outcome)
-
-
-def dead_letters_spec(config: Config) -> str:
-    """Where dead letters go: as configured, or beside the sink."""
-    return config.dead_letters or f"file:{_beside_sink(config, 'dead')}.jsonl"
+        yield Pipeline(
+            source,
+            steps,
+            settings=_settings(config, encoder.image_size),
+            metrics=metrics,
+            health=health,
+            attempts=NoAttempts() if redis is None else RedisAttempts(redis, config.kafka.group),
+            guard=DeadLetterGuard(config.dead_letter_limits),
+            checks=checks,
+            on_outcome=on_outcome,
+        )
 
 
 def calibration(checkpoint: Checkpoint, threshold: float | None = None) -> Calibration:
     """The checkpoint's, with another threshold if one is given."""
     fitted = checkpoint.config.matching
     return Calibration(fitted.slope, fitted.intercept, fitted.threshold if threshold is None else threshold)
-
-
-def _open_source(config: Config) -> FileSource:
-    if config.offsets:
-        offsets = Path(config.offsets)
-    else:
-        # What was read belongs to the store it went into: another store starts from the beginning.
-        store = config.store if "://" in config.store else str(Path(config.store).expanduser().resolve())
-        digest = hashlib.sha256(f"{store}\n{config.alias}".encode()).hexdigest()[:8]
-        offsets = Path(f"{_beside_sink(config, f'offsets-{digest}')}.json")
-    return open_source(
-        config.source,
-        offsets=offsets,
-        record_bytes=config.limits.record_bytes,
-        leave_out=[*_own_files(config), *_own_folders(config)],
-    )
-
-
-def _own_files(config: Config) -> list[Path]:
-    specs = {"sink": config.sink, "dead-letter sink": dead_letters_spec(config)}
-    if config.outcomes is not None:
-        specs["outcome sink"] = config.outcomes
-    return [Path(file_path(spec, what)) for what, spec in specs.items()]
-
-
-def _own_folders(config: Config) -> list[Path]:
-    folders = [] if "://" in config.store else [config.store]
-    if config.media_store:
-        folders.append(config.media_store)
-    return [Path(folder).expanduser() for folder in folders]
-
-
-def _beside_sink(config: Config, name: str) -> Path:
-    sink = Path(file_path(config.sink, "sink"))
-    return sink.with_name(f"{sink.name.removesuffix('.jsonl')}.{name}")
-
-
-def _open_emit(config: Config, stack: ExitStack) -> Emit:
-    matches = stack.enter_context(closing(open_match_sink(config.sink)))
-    dead_letters = stack.enter_context(closing(open_dead_letter_sink(dead_letters_spec(config))))
-    if config.outcomes is None:
-        return Emit(matches, dead_letters)
-    return Emit(matches, dead_letters, stack.enter_context(closing(open_outcome_sink(config.outcomes))))
 
 
 def _load(model: str) -> Checkpoint:
@@ -165,23 +149,31 @@ def _open_index(config: Config, stack: ExitStack, model_id: str, dim: int) -> Ve
     return index
 
 
-def _preparer(config: Config, source: FileSource, checkpoint: Checkpoint, encoder: Encoder) -> Preparer:
-    from model.images import ImageLimits
+def _retention(
+    config: Config, index: VectorIndex, metrics: Metrics, media: MediaStore | None, stack: ExitStack
+) -> list[Callable[[], None]]:
+    if config.retention_days is None:
+        return []
+    retention = Retention(index, config.retention_days, metrics, media)
+    stack.enter_context(retention)
+    return [retention.check]
 
-    limits = ImageLimits(max_bytes=config.limits.image_bytes, max_pixels=config.limits.image_pixels)
-    root = Path(config.media_root) if config.media_root else source.media_root
+
+def _preparer(
+    config: Config, checkpoint: Checkpoint, encoder: Encoder, limits: ImageLimits, media: MediaStore | None
+) -> Preparer:
     return Preparer(
-        LocalLoader(root, limits.max_bytes),
+        LocalLoader(media_root(config), limits.max_bytes),
         image_size=encoder.image_size,
         resize_mode=checkpoint.config.preprocess.resize_mode,
         limits=limits,
         fits=encoder.tokenizer.fits,
-        media=MediaStore(Path(config.media_store)) if config.media_store else None,
+        media=media,
     )
 
 
-def _prepare(preparer: Preparer, work: Decoded) -> Prepared | DeadLettered:
-    return preparer.prepare(work.record, work.post)
+def _each(prepare: Callable[[Gathered], Prepared | DeadLettered]) -> _PrepareStep:
+    return lambda posts: [prepare(post) for post in posts]
 
 
 def _rules(config: Config, checkpoint: Checkpoint) -> MatchRules:
@@ -204,8 +196,16 @@ def _settings(config: Config, image_size: int) -> Settings:
         uncommitted_posts=limits.uncommitted_posts,
         image_bytes=image_size * image_size * 3,
         prepare_threads=config.prepare.threads,
+        attempts=limits.attempts,
         encode=Batching(config.encode.batch_size, config.encode.linger_ms / 1000),
         posts=PostLimits(record_bytes=limits.record_bytes, text_bytes=limits.text_bytes),
-        drain_deadline_s=1.5 if config.drain_deadline_s is None else config.drain_deadline_s,
+        drain_deadline_s=_drain_deadline_s(config),
         commit_interval_s=config.commit_interval_s,
     )
+
+
+def _drain_deadline_s(config: Config) -> float:
+    """At a terminal a stop takes seconds; a worker of a stream has time to finish its work."""
+    if config.drain_deadline_s is not None:
+        return config.drain_deadline_s
+    return 1.5 if parse_spec(config.source, SOURCE).kind == "file" else 20.0

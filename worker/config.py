@@ -1,7 +1,8 @@
 """The worker's configuration: one typed schema, read once into frozen objects.
 
 Later wins: defaults, the TOML file, `ENTITYCLIP_*` variables, overrides (the command line). A section's
-field is `ENTITYCLIP_MATCH__TOP_K` in the environment and `match.top_k` among the overrides.
+field is `ENTITYCLIP_MATCH__TOP_K` in the environment and `match.top_k` among the overrides. A list or a table
+is written as JSON in the environment: `ENTITYCLIP_FETCH__ALLOW_NETWORKS=["10.1.0.0/16"]`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -36,6 +38,7 @@ PREFIX = "ENTITYCLIP_"
 _NOT_OURS = ("ENTITYCLIP_TEST_", "ENTITYCLIP_PARITY")
 _SECRETS = ("store_api_key", "kafka.ssl_key_password", "kafka.sasl_password", "llm.api_key")
 _URLS = ("store", "redis.url", "llm.base_url")  # may hold a password
+Moment = Annotated[datetime, Meta(tz=True)]
 _PASSWORD = re.compile(r"(//)[^/@]*@")
 
 
@@ -47,6 +50,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         sink: where matches go.
         dead_letters: where refused posts go; None lays a file beside a file sink.
         outcomes: where one small record a post goes; None for nowhere.
+        emit: whether matches are written; a backfill fills the store alone.
+        start_at: where a topic without commits begins, by the records' time; None as Kafka is configured.
+        until: a topic is read up to this time and the run ends; None for ever.
         offsets: file that remembers how far a file source was read; None lays it beside a file sink.
         store: folder of an embedded store, or the URL of a Qdrant server.
         alias: name that readers know the collection by.
@@ -63,6 +69,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sink: str = ""
     dead_letters: str | None = None
     outcomes: str | None = None
+    emit: bool = True
+    start_at: Moment | None = None
+    until: Moment | None = None
     offsets: str | None = None
     store: str = "entityclip-store"
     store_api_key: str | None = None
@@ -95,8 +104,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name in _SECRETS:
             _change(fields, name, lambda value: "***")
         for name in _URLS:
-            _change(fields, name, lambda value: _PASSWORD.sub(r"\1***@", value))
+            _change(fields, name, without_passwords)
         return fields
+
+
+def without_passwords(text: str) -> str:
+    """The text with the user and password of every URL in it replaced by ***."""
+    return _PASSWORD.sub(r"\1***@", text)
 
 
 def _change(fields: dict[str, Any], name: str, change: Callable[[str], str]) -> None:
@@ -144,7 +158,27 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, object]]:
     for name, value in environ.items():
         if name.startswith(PREFIX) and not name.startswith(_NOT_OURS):
-            yield name.removeprefix(PREFIX).lower().replace("__", "."), value
+            key = name.removeprefix(PREFIX).lower().replace("__", ".")
+            yield key, _from_json(name, value) if key in _JSON_FIELDS else value
+
+
+def _from_json(name: str, value: str) -> object:
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"configuration (the environment): {name} is no JSON: {error}") from error
+
+
+def _json_fields(type_: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
+    """The dotted names of the fields that hold a list or a table."""
+    for field in msgspec.structs.fields(type_):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from _json_fields(field.type, f"{prefix}{field.name}.")
+        elif get_origin(field.type) in (list, dict):
+            yield prefix + field.name
+
+
+_JSON_FIELDS = frozenset(_json_fields(Config))
 
 
 def _nested(pairs: Mapping[str, object] | Iterator[tuple[str, object]]) -> dict[str, Any]:

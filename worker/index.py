@@ -47,6 +47,7 @@ PAYLOAD_INDEXES: Mapping[str, m.PayloadSchemaType] = {
     "content_hash": m.PayloadSchemaType.KEYWORD,
     "model_id": m.PayloadSchemaType.KEYWORD,
     "published_at": m.PayloadSchemaType.DATETIME,
+    "indexed_at": m.PayloadSchemaType.DATETIME,
 }
 _CHUNK_SEARCHES = 64
 _PAGE_POINTS = 256

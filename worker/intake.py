@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from worker.budget import Budget
 from worker.errors import InvalidPost, Reason
 from worker.posts import PostLimits, decode_post
+from worker.quarantine import Quarantine
 from worker.sequencing import KeySequencer
 from worker.transport.base import Partition, Record
 from worker.types import DeadLettered, Post, TakeDown
@@ -45,11 +46,19 @@ class Intake:
         image_bytes: of one image as the encoder takes it.
         limits: of one post.
         is_ours: whether a record's partition is still assigned as it was when it was delivered.
+        quarantine: says which records run alone.
     """
 
     def __init__(
-        self, budget: Budget, image_bytes: int, limits: PostLimits, is_ours: Callable[[Record], bool]
+        self,
+        budget: Budget,
+        image_bytes: int,
+        limits: PostLimits,
+        is_ours: Callable[[Record], bool],
+        quarantine: Quarantine,
     ) -> None:
+        self._quarantine = quarantine
+        self._alone: Record | None = None  # while it is in flight nothing else starts
         self._budget = budget
         self._image_bytes = image_bytes + _THUMBNAIL_BYTES
         self._limits = limits
@@ -76,7 +85,7 @@ class Intake:
     def start(self) -> list[Work]:
         """What may start now, in the order of delivery."""
         started: list[Work] = []
-        while (candidate := self._candidate()) is not None:
+        while self._alone is None and (candidate := self._candidate()) is not None:
             if not self._budget.try_take(candidate.cost_bytes):
                 self._next = candidate
                 break
@@ -92,6 +101,9 @@ class Intake:
             KeyError: it was not in flight: a second outcome of one record.
         """
         done = self._in_flight.pop(_place(record))
+        self._quarantine.finished(record)
+        if self._alone is record:
+            self._alone = None
         self._budget.give_back(done.cost_bytes)
         following = None if done.key is None else self._sequencer.release(done.key)
         return following.work if following is not None else None
@@ -101,10 +113,28 @@ class Intake:
         if candidate is not None and self._is_ours(candidate.work.record):
             return candidate
         while self._backlog:
-            record = self._backlog.popleft()
-            if self._is_ours(record):
-                return self._admissible(record)
+            record = self._backlog[0]
+            ours = self._is_ours(record)
+            if ours and self._in_flight and self._quarantine.is_suspect(record):
+                return None  # it waits until it is alone
+            self._backlog.popleft()
+            if ours:
+                return self._begin(record)
         return None
+
+    def _begin(self, record: Record) -> _Admitted:
+        """Note or charge first, then decode: decoding may be what kills the process."""
+        if not self._quarantine.is_suspect(record):
+            self._quarantine.begin(record)
+            return self._admissible(record)
+        if self._quarantine.is_given_up(record):
+            deaths = self._quarantine.deaths(record)
+            detail = f"the worker died {deaths} times while this record was alone in flight"
+            letter = DeadLettered(record, Reason.KILLED_WORKER, detail, STAGE, deaths)
+            return _Admitted(letter, None, len(record.value or b"") + _OVERHEAD_BYTES)
+        self._quarantine.charge(record)
+        self._alone = record
+        return self._admissible(record)
 
     def _admissible(self, record: Record) -> _Admitted:
         size = len(record.value or b"") + _OVERHEAD_BYTES

@@ -4,23 +4,64 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal
 
 import structlog
 
+Format = Literal["text", "json"]
+_LIBRARIES = "kafka", "httpx", "httpx2", "openai", "qdrant_client", "redis"
 
-def configure_logging(level: str) -> None:
+
+def configure_logging(level: str, fmt: Format = "text") -> None:
     """Log from this level up, one line an event. Once a process; a later call replaces it.
+
+    What the client libraries have to say goes the same way, from `warning` up.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
+        fmt: `text` for `name=value` pairs, `json` for one JSON object a line with `timestamp`, `level`,
+            `event` and the event's own fields.
     """
+    number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
+            structlog.processors.format_exc_info,
+            _first_fields,
+            _renderer(fmt),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    handler = _Forward()
+    for name in _LIBRARIES:
+        library = logging.getLogger(name)
+        library.handlers = [handler]
+        library.propagate = False
+        library.setLevel(max(number, logging.WARNING))
+
+
+class _Forward(logging.Handler):
+    """A library's own log lines, as events of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger(record.name)
+        try:
+            log.log(record.levelno, "library", logger=record.name, message=record.getMessage())
+        except Exception:  # a library's malformed log call must not end its thread
+            self.handleError(record)
+
+
+def _first_fields(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """When, how bad and what come first, for whoever reads the lines."""
+    first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
+    return first | dict(event)
+
+
+def _renderer(fmt: Format) -> structlog.types.Processor:
+    if fmt == "json":
+        return structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+    return structlog.processors.KeyValueRenderer()

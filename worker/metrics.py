@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -37,10 +38,9 @@ class Metrics:
 
     Args:
         stages: names of the pipeline's stages; every series of theirs exists from the start.
-        model_id: of the model that serves.
     """
 
-    def __init__(self, stages: Sequence[str] = (), model_id: str = "") -> None:
+    def __init__(self, stages: Sequence[str] = ()) -> None:
         self.registry = registry = CollectorRegistry()
         self.posts = Counter("entityclip_posts", "Records taken from the source.", registry=registry)
         self.outcomes = Counter(
@@ -185,9 +185,9 @@ class Metrics:
             ["model_id"],
             registry=registry,
         )
-        self._initialise(stages, model_id)
+        self._initialise(stages)
 
-    def _initialise(self, stages: Sequence[str], model_id: str) -> None:
+    def _initialise(self, stages: Sequence[str]) -> None:
         for outcome in OUTCOMES:
             self.outcomes.labels(outcome)
         for reason in Reason:
@@ -215,6 +215,9 @@ class Metrics:
         ):
             for label in labels:
                 metric.labels(label)
+
+    def serves(self, model_id: str) -> None:
+        """Say which model it is."""
         self.model.labels(model_id).set(1)
 
     def count(self, outcome: Outcome) -> None:
@@ -229,6 +232,8 @@ class Metrics:
                 self.scores.observe(match.score)
         else:
             self.outcomes.labels("unmatched").inc()
+        if not isinstance(outcome, DeadLettered) and outcome.published_at is not None:
+            self.event_lag.observe(max(0.0, (datetime.now(UTC) - outcome.published_at).total_seconds()))
 
     @contextmanager
     def serving(self, address: str, port: int) -> Iterator[None]:

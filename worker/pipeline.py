@@ -1,16 +1,16 @@
 """The pipeline: records in, exactly one outcome each, and commits of what is finished.
 
-The main thread owns the source. It polls, decodes and admits; five stages on threads of their own do
+The main thread owns the source. It polls, decodes and admits; six stages on threads of their own do
 the work (`stages.chain`); what comes back is counted, and the contiguous finished prefix is committed.
 
-    poll ─► intake ─► prepare ─► encode ─► index ─► match ─► emit ─► outcome ─► commit
+    poll ─► intake ─► gather ─► prepare ─► encode ─► index ─► match ─► emit ─► outcome ─► commit
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -18,14 +18,19 @@ import tenacity
 
 from worker.budget import Budget
 from worker.commits import CommitTracker
+from worker.coordination.attempts import Attempts, NoAttempts
 from worker.errors import Reason, TransientError
+from worker.health import Health
 from worker.intake import Intake
+from worker.limits import DeadLetterGuard
 from worker.metrics import Metrics
 from worker.posts import PostLimits
+from worker.quarantine import Quarantine
+from worker.sections import DeadLetterLimits, HealthConfig
 from worker.stages.chain import Chain, Steps
 from worker.stages.stage import Batching
-from worker.transport.base import Partition, Record, Source
-from worker.types import DeadLettered, Matched, Outcome, Unmatched
+from worker.transport.base import Partition, Source, still_ours
+from worker.types import DeadLettered, Dropped, Matched, Outcome, Unmatched
 
 _TICK_S = 0.05  # how soon the main thread notices a signal, a failure, an outcome
 _LEAVE_S = 0.5  # how long threads that were told to leave are waited for
@@ -42,6 +47,7 @@ class Settings:
         in_flight_bytes, in_flight_posts: between delivery and outcome.
         uncommitted_posts: between the oldest unfinished record and the newest delivered one.
         image_bytes: of one image as the encoder takes it.
+        attempts: how often a post that was alone in flight may kill the process.
         drain_deadline_s: how long a stop waits for what is in flight.
         commit_interval_s: least time between two commits.
     """
@@ -53,6 +59,7 @@ class Settings:
     prepare_threads: int = 2
     encode: Batching = field(default_factory=lambda: Batching(size=32, linger_s=0.02))
     posts: PostLimits = field(default_factory=PostLimits)
+    attempts: int = 2
     drain_deadline_s: float = 1.5
     commit_interval_s: float = 0.5
 
@@ -82,6 +89,9 @@ class Pipeline:
     """One run over one source. Owns its threads only; whoever built it closes the rest.
 
     Args:
+        attempts: where charges of suspects are kept; by default in the source's notes alone.
+        guard: ends the run where too much is refused; by default nothing does.
+        checks: called at every turn; raise FatalError where something beside the stages died.
         on_outcome: told of each acknowledged outcome, on the thread that called `run`; must be quick.
     """
 
@@ -92,15 +102,24 @@ class Pipeline:
         *,
         settings: Settings | None = None,
         metrics: Metrics | None = None,
+        health: Health | None = None,
+        attempts: Attempts | None = None,
+        guard: DeadLetterGuard | None = None,
+        checks: Sequence[Callable[[], None]] = (),
         on_outcome: Callable[[Outcome], None] | None = None,
     ) -> None:
         settings = settings or Settings()
         self._source = source
         self._settings = settings
         self._metrics = metrics or Metrics()
+        self._health = health or Health(HealthConfig())
+        self._guard = guard or DeadLetterGuard(DeadLetterLimits(ignore=True))
+        self._checks = checks
         self._on_outcome = on_outcome
+        self._is_ours = still_ours(source)
         self._budget = Budget(settings.in_flight_bytes, settings.in_flight_posts)
-        self._intake = Intake(self._budget, settings.image_bytes, settings.posts, self._is_ours)
+        quarantine = Quarantine(source, attempts or NoAttempts(), settings.attempts, self._metrics)
+        self._intake = Intake(self._budget, settings.image_bytes, settings.posts, self._is_ours, quarantine)
         self._tracker = CommitTracker()
         self._chain = Chain(
             steps,
@@ -108,11 +127,14 @@ class Pipeline:
             prepare_threads=settings.prepare_threads,
             encode=settings.encode,
             metrics=self._metrics,
+            health=self._health,
+            is_ours=self._is_ours,
         )
         self._in_chain = 0
         self._stops = 0
         self._drain_until_s: float | None = None
         self._paused = False
+        self._lagging: set[Partition] = set()
         self._poll_at_s = self._commit_at_s = 0.0
         self._poll_pause_s = 0.0
         self._counts: Counter[str] = Counter()
@@ -121,6 +143,7 @@ class Pipeline:
     def stop(self) -> None:
         """Poll no more and finish what is in flight; called again, abandon it. Any thread, any signal."""
         self._stops += 1  # no lock: a signal handler may interrupt whoever holds one
+        self._health.draining()
 
     def run(self) -> Summary:
         """Run until the source is exhausted or `stop`; blocks. Call it once.
@@ -131,6 +154,7 @@ class Pipeline:
         """
         begun_s = time.monotonic()
         self._chain.start()
+        self._health.warm()
         try:
             while not self._is_done():
                 self._turn()
@@ -149,7 +173,10 @@ class Pipeline:
         return not self._intake.in_flight and not self._intake.has_backlog and self._source.exhausted()
 
     def _turn(self) -> None:
+        self._health.tick()
         self._chain.check()
+        for check in self._checks:
+            check()
         if self._stops and self._drain_until_s is None:
             self._drain_until_s = time.monotonic() + self._settings.drain_deadline_s
             self._in_chain -= self._chain.take_back()
@@ -201,18 +228,20 @@ class Pipeline:
             self._source.resume()
         self._paused = full
 
-    def _is_ours(self, record: Record) -> bool:
-        return self._source.epoch(record.partition) == record.epoch
-
     # -- out ----------------------------------------------------------------------------------
 
-    def _finish(self, outcome: Outcome) -> None:
+    def _finish(self, outcome: Outcome | Dropped) -> None:
         self._in_chain -= 1
-        self._tracker.finished(outcome.record)
+        self._chain.forget(outcome.record)
         following = self._intake.finished(outcome.record)
         if following is not None and self._drain_until_s is None:
             self._chain.put(following)
             self._in_chain += 1
+        if isinstance(outcome, Dropped):
+            self._metrics.dropped.inc()
+            return
+        self._guard.note(outcome)
+        self._tracker.finished(outcome.record)
         self._count(outcome)
         if self._on_outcome is not None:
             self._on_outcome(outcome)
@@ -237,9 +266,10 @@ class Pipeline:
 
     def _commit_if_due(self) -> None:
         now_s = time.monotonic()
-        if now_s < self._commit_at_s:
+        if now_s < self._commit_at_s or self._guard.holds_commits():
             return
         self._commit_at_s = now_s + self._settings.commit_interval_s
+        self._note_lag()
         try:
             self._commit()
         except TransientError as error:
@@ -271,6 +301,14 @@ class Pipeline:
         self._metrics.in_flight_bytes.set(self._budget.used_bytes)
         self._metrics.paused.set(self._paused)
         self._metrics.oldest_uncommitted.set(self._tracker.oldest_unfinished_s())
+
+    def _note_lag(self) -> None:
+        lags = self._source.lag()
+        for partition in self._lagging - set(lags):
+            self._metrics.lag.remove(partition.topic, str(partition.number))  # somebody else tells it now
+        self._lagging = set(lags)
+        for partition, lag in lags.items():
+            self._metrics.lag.labels(partition.topic, str(partition.number)).set(lag)
 
     def _summary(self, seconds: float) -> Summary:
         counts = self._counts

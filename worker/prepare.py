@@ -1,4 +1,4 @@
-"""The prepare stage: a decoded post becomes pixels, text windows and an explanation."""
+"""The prepare stage: a gathered post becomes pixels and text windows."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Protocol
 from model.images import ImageError, ImageLimits, ResizeMode, decode, resize_for_model, thumbnail
 from worker.errors import InvalidPost, Reason, TransientError
 from worker.media import MediaStore
-from worker.transport.base import Record
-from worker.types import DeadLettered, ExplanationStatus, ImageRef, Post, Prepared, PreparedImage
+from worker.types import DeadLettered, Fetched, Gathered, ImageRef, Prepared, PreparedImage
 from worker.windows import text_windows
 
 STAGE = "prepare"
@@ -22,10 +21,10 @@ _NOT_THE_POSTS_FAULT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, err
 
 
 class ImageLoader(Protocol):
-    """Where the bytes of an image come from. Thread-safe."""
+    """Where the bytes of an image come from that was not fetched. Thread-safe."""
 
     def load(self, ref: ImageRef) -> bytes:
-        """Return the file's bytes; may block while it is fetched.
+        """Return the file's bytes; may block for the disk.
 
         Raises:
             InvalidPost: it cannot or must not be loaded.
@@ -35,7 +34,7 @@ class ImageLoader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LocalLoader:
-    """Images inside the post, and files below one root; addresses are refused.
+    """Images inside the post, and files below one root.
 
     Args:
         media_root: folder below which a path may lie; None refuses every path.
@@ -100,25 +99,25 @@ class Preparer:
         self._resize_mode: ResizeMode = resize_mode
         self._target = max(image_size, _THUMBNAIL_SIDE) if media else image_size
 
-    def prepare(self, record: Record, post: Post) -> Prepared | DeadLettered:
-        """Load, decode and cut; blocks while images are loaded.
+    def prepare(self, post: Gathered) -> Prepared | DeadLettered:
+        """Load, decode and cut; blocks for the disk. Gives back the memory of what was fetched.
 
         Raises:
-            TransientError: an image or the media store is away; the same call may be made again.
+            TransientError: the disk or the media store is away; the same call may be made again.
         """
         try:
-            images = tuple(self._image(ref) for ref in post.images)
+            images = tuple(self._image(ref, post.fetched.get(ref.id)) for ref in post.post.images)
         except InvalidPost as error:
-            return DeadLettered(record, error.reason, error.detail, STAGE)
-        windows = text_windows(post.text, self._fits)
+            post.release()
+            return DeadLettered(post.record, error.reason, error.detail, STAGE)
+        post.release()
+        windows = text_windows(post.post.text, self._fits)
         if not images and not windows:
-            return DeadLettered(record, Reason.EMPTY_POST, "neither text nor image", STAGE)
-        explanation = (post.explanation or "").strip()
-        status = ExplanationStatus.GIVEN if explanation else ExplanationStatus.NONE
-        return Prepared(record, post, images, windows, explanation, status)
+            return DeadLettered(post.record, Reason.EMPTY_POST, "neither text nor image", STAGE)
+        return Prepared(post.record, post.post, images, windows, post.explanation)
 
-    def _image(self, ref: ImageRef) -> PreparedImage:
-        data = self._loader.load(ref)
+    def _image(self, ref: ImageRef, fetched: Fetched | None) -> PreparedImage:
+        data = self._loader.load(ref) if fetched is None else fetched.data
         try:
             picture = decode(data, target=self._target, limits=self._limits)
         except ImageError as error:

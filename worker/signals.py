@@ -19,19 +19,25 @@ class Stoppable(Protocol):
 
 
 @contextmanager
-def stop_on_signal(pipeline: Stoppable) -> Iterator[None]:
+def stop_on_signal(pipeline: Stoppable) -> Iterator[list[int]]:
     """Call `stop` on SIGINT and SIGTERM for as long as the context is open. Main thread only.
+
+    Yields:
+        The signals that came, in their order.
 
     Raises:
         ValueError: entered on another thread.
     """
 
+    received: list[int] = []
+
     def handle(number: int, frame: FrameType | None) -> None:
+        received.append(number)
         pipeline.stop()
 
     previous = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
-        yield
+        yield received
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

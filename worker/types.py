@@ -1,14 +1,15 @@
 """The stage types of the pipeline: what each stage takes and hands on.
 
-    Record ─decode→ Post ─prepare→ Prepared ─encode→ Encoded ─index→ Encoded ─match→ Outcome
+    Record ─decode→ Post ─gather→ Gathered ─prepare→ Prepared ─encode→ Encoded ─index→ Encoded ─match→ Outcome
 
-One record in, exactly one outcome out. After decoding, failure is data: a stage returns a
-`DeadLettered` for the one item that is bad and goes on with the others.
+One record in, exactly one outcome out, but for a record whose partition was taken away (`Dropped`).
+After decoding, failure is data: a stage returns a `DeadLettered` for the one item that is bad and goes
+on with the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -83,6 +84,37 @@ class Post:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetched:
+    """A downloaded file, counted against the fetcher's memory until it is released.
+
+    Args:
+        release: gives the memory back; any thread, once or more.
+    """
+
+    data: bytes
+    release: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """A post with what had to be waited for.
+
+    Args:
+        fetched: files of the images at addresses, by image id.
+    """
+
+    record: Record
+    post: Post
+    fetched: Mapping[str, Fetched]
+    explanation: Explanation
+
+    def release(self) -> None:
+        """Give back the memory of the files."""
+        for image in self.fetched.values():
+            image.release()
+
+
+@dataclass(frozen=True, slots=True)
 class PreparedImage:
     """A decoded image, ready for the encoder.
 
@@ -104,15 +136,13 @@ class Prepared:
 
     Args:
         windows: the text in sentence-aligned pieces that fit the model's context; empty without text.
-        explanation: empty when there is none.
     """
 
     record: Record
     post: Post
     images: tuple[PreparedImage, ...]
     windows: tuple[str, ...]
-    explanation: str
-    explanation_status: ExplanationStatus
+    explanation: Explanation = Explanation()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +213,8 @@ class Matched:
     post_id: str
     matches: tuple[Match, ...]
     points: int
+    explanation_status: ExplanationStatus = ExplanationStatus.NONE
+    published_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +224,8 @@ class Unmatched:
     record: Record
     post_id: str
     points: int
+    explanation_status: ExplanationStatus = ExplanationStatus.NONE
+    published_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,3 +245,10 @@ class DeadLettered:
 
 
 Outcome = Matched | Unmatched | DeadLettered
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Work on a record whose partition was taken away: somebody else has it now, and will finish it."""
+
+    record: Record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -16,20 +17,31 @@ def encode_match(match: Match) -> bytes:
     return _encoder.encode(match)
 
 
-def encode_outcome(outcome: Outcome) -> bytes:
-    """One small record a post: which outcome, how many points and matches, when."""
+def encode_outcome(outcome: Outcome, stage_s: Mapping[str, float] | None = None) -> bytes:
+    """One small record a post: which outcome, how many points and matches, when.
+
+    Args:
+        stage_s: seconds that each stage took for its batch.
+    """
     record = outcome.record
     common = {
         "topic": record.partition.topic,
         "partition": record.partition.number,
         "offset": record.offset,
         "finished_at": datetime.now(UTC),
+        "stage_ms": {stage: round(seconds * 1000, 1) for stage, seconds in (stage_s or {}).items()},
     }
+    detail: dict[str, object]
     match outcome:
-        case Matched(post_id=post_id, matches=matches, points=points):
-            detail = {"outcome": "matched", "post_id": post_id, "points": points, "matches": len(matches)}
-        case Unmatched(post_id=post_id, points=points):
-            detail = {"outcome": "unmatched", "post_id": post_id, "points": points, "matches": 0}
+        case Matched() | Unmatched():
+            matches = len(outcome.matches) if isinstance(outcome, Matched) else 0
+            detail = {
+                "outcome": "matched" if isinstance(outcome, Matched) else "unmatched",
+                "post_id": outcome.post_id,
+                "points": outcome.points,
+                "matches": matches,
+                "explanation_status": outcome.explanation_status,
+            }
         case DeadLettered(reason=reason, stage=stage):
             detail = {"outcome": "dead_lettered", "reason": reason, "stage": stage, "points": 0, "matches": 0}
     return _encoder.encode(detail | common)

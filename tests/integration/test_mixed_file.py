@@ -13,12 +13,13 @@ from PIL import Image
 from model.images import ImageLimits
 from tests import hostile
 from worker.dead_letters import dead_letter_message, read_dead_letters
+from worker.endpoints import open_dead_letter_file
 from worker.errors import InvalidPost, Reason
 from worker.posts import PostLimits, decode_post
 from worker.prepare import LocalLoader, Preparer
 from worker.transport.base import Record
-from worker.transport.spec import open_dead_letter_sink, open_source
-from worker.types import DeadLettered, Prepared
+from worker.transport.files import FileSource
+from worker.types import DeadLettered, Explanation, Gathered, Prepared
 
 RECORD_BYTES = PostLimits().record_bytes
 
@@ -76,7 +77,7 @@ def outcomes(records: Iterable[Record], root: Path | None) -> list[Prepared | De
     results: list[Prepared | DeadLettered] = []
     for record in records:
         try:
-            results.append(preparer.prepare(record, decode_post(record)))
+            results.append(preparer.prepare(Gathered(record, decode_post(record), {}, Explanation())))
         except InvalidPost as error:
             results.append(DeadLettered(record, error.reason, error.detail, "decode"))
     return results
@@ -90,7 +91,7 @@ def results(tmp_path: Path) -> list[Prepared | DeadLettered]:
     lines += good[len(bad) :] + bad[len(good) :]
     path = tmp_path / "posts.jsonl"
     path.write_bytes(b"\n".join(lines) + b"\n")
-    source = open_source(f"file:{path}", offsets=None, record_bytes=RECORD_BYTES)
+    source = FileSource(str(path), None, RECORD_BYTES)
     records: list[Record] = []
     while not source.exhausted():
         records += source.poll(1.0)
@@ -108,7 +109,7 @@ def test_each_bad_post_is_one_dead_letter_with_its_bytes(
     results: list[Prepared | DeadLettered], tmp_path: Path
 ) -> None:
     dead = tmp_path / "dead.jsonl"
-    sink = open_dead_letter_sink(f"file:{dead}")
+    sink = open_dead_letter_file(dead)
     letters = [result for result in results if isinstance(result, DeadLettered)]
     sink.write([dead_letter_message(letter) for letter in letters])
     sink.close()

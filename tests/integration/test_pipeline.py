@@ -13,7 +13,6 @@ import pytest
 
 from tests.fakes import POSTS, MemorySource, passing_steps, prepared, record
 from worker.errors import FatalError, Reason, TransientError
-from worker.intake import Decoded
 from worker.metrics import Metrics
 from worker.pipeline import Pipeline, Settings, Summary
 from worker.posts import PostLimits
@@ -21,7 +20,7 @@ from worker.signals import stop_on_signal
 from worker.stages.chain import STAGES
 from worker.stages.stage import Batching
 from worker.transport.base import Record
-from worker.types import DeadLettered, Encoded, Outcome, Prepared, TakeDown, Unmatched
+from worker.types import DeadLettered, Encoded, Gathered, Outcome, Prepared, TakeDown, Unmatched
 
 QUICK = Settings(commit_interval_s=0.0, encode=Batching(8, 0.001), drain_deadline_s=2.0)
 
@@ -91,7 +90,7 @@ def test_nothing_is_committed_before_it_is_acknowledged() -> None:
         acknowledged.update(outcome.record.offset for outcome in outcomes)
         return outcomes
 
-    def prepare(items: Sequence[Decoded]) -> list[Prepared | DeadLettered]:
+    def prepare(items: Sequence[Gathered]) -> list[Prepared | DeadLettered]:
         if items[0].record.offset == 20:
             slow_one.wait(20)
         return [prepared(item.post.id, windows=("a",), source_record=item.record) for item in items]
@@ -111,7 +110,7 @@ def test_records_of_one_post_run_one_after_the_other_in_order() -> None:
     inside: set[str] = set()
     order: list[int] = []
 
-    def prepare(items: Sequence[Decoded]) -> list[Prepared | DeadLettered]:
+    def prepare(items: Sequence[Gathered]) -> list[Prepared | DeadLettered]:
         (item,) = items
         assert item.post.id not in inside
         inside.add(item.post.id)
@@ -270,7 +269,7 @@ def test_budget_in_bytes_bounds_what_is_in_flight() -> None:
 def test_one_slow_record_bounds_what_runs_ahead_of_it() -> None:
     gate = threading.Event()
 
-    def prepare(items: Sequence[Decoded]) -> list[Prepared | DeadLettered]:
+    def prepare(items: Sequence[Gathered]) -> list[Prepared | DeadLettered]:
         if items[0].record.offset == 0:
             gate.wait(20)
         return [prepared(item.post.id, windows=("a",), source_record=item.record) for item in items]
@@ -378,7 +377,8 @@ def test_signal_stops_the_run_and_the_old_handler_comes_back() -> None:
 
 
 def test_metrics_count_what_happened() -> None:
-    metrics = Metrics(STAGES, "model1")
+    metrics = Metrics(STAGES)
+    metrics.serves("model1")
     source = MemorySource([record(0), Record(POSTS, 1, None, b"{}")])
     Pipeline(source, passing_steps(), settings=QUICK, metrics=metrics).run()
 

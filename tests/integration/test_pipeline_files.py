@@ -19,10 +19,11 @@ import pytest
 from PIL import Image
 
 from worker.build import build_pipeline
-from worker.config import Config, EncodeConfig, LimitsConfig, MatchConfig, load_config
+from worker.config import Config, load_config
 from worker.errors import ConfigError, FatalError, Reason
 from worker.index import VectorIndex
 from worker.pipeline import Summary
+from worker.sections import EncodeConfig, LimitsConfig, MatchConfig
 from worker.store.client import open_store
 from worker.store.files import StoreFiles
 from worker.store.process import read_address

@@ -19,7 +19,7 @@ def free_port() -> int:
 
 
 def test_every_label_value_is_there_from_the_start() -> None:
-    registry = Metrics(STAGES, "m").registry
+    registry = Metrics(STAGES).registry
     for reason in Reason:
         assert registry.get_sample_value("entityclip_dead_letters_total", {"reason": reason.value}) == 0
     for outcome in OUTCOMES:
@@ -29,7 +29,7 @@ def test_every_label_value_is_there_from_the_start() -> None:
 
 
 def test_metrics_are_served_and_the_port_is_free_again() -> None:
-    metrics, port = Metrics(STAGES, "m"), free_port()
+    metrics, port = Metrics(STAGES), free_port()
     metrics.posts.inc(3)
     for _ in range(2):
         with (

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,13 +16,23 @@ from PIL import Image
 
 from model.images import ImageLimits, ImageReason
 from tests import hostile
-from worker.errors import ConfigError, InvalidPost, Reason, TransientError
+from worker.errors import ConfigError, Reason, TransientError
 from worker.media import MediaStore
 from worker.prepare import LocalLoader, Preparer
 from worker.transport.base import Partition, Record
-from worker.types import DeadLettered, ExplanationStatus, ImageRef, Post, Prepared
+from worker.types import (
+    DeadLettered,
+    Explanation,
+    ExplanationStatus,
+    Fetched,
+    Gathered,
+    ImageRef,
+    Post,
+    Prepared,
+)
 
 RECORD = Record(Partition("posts.jsonl", 0), 7, None, b"{}")
+EXPLANATION = Explanation("A red cross.", ExplanationStatus.GENERATED)
 MAX_BYTES = 100_000
 
 
@@ -37,14 +47,18 @@ def preparer(root: Path | None = None, media: MediaStore | None = None) -> Prepa
     )
 
 
+def gathered(post: Post, fetched: Mapping[str, Fetched] | None = None) -> Gathered:
+    return Gathered(RECORD, post, fetched or {}, EXPLANATION)
+
+
 def prepared(post: Post, root: Path | None = None, media: MediaStore | None = None) -> Prepared:
-    result = preparer(root, media).prepare(RECORD, post)
+    result = preparer(root, media).prepare(gathered(post))
     assert isinstance(result, Prepared)
     return result
 
 
 def refused(post: Post, root: Path | None = None) -> DeadLettered:
-    result = preparer(root).prepare(RECORD, post)
+    result = preparer(root).prepare(gathered(post))
     assert isinstance(result, DeadLettered)
     assert (result.record, result.stage) == (RECORD, "prepare")
     return result
@@ -72,19 +86,8 @@ def test_a_text_that_the_tokenizer_does_not_see_is_no_post() -> None:
     assert refused(Post("p", "&nbsp;")).reason is Reason.EMPTY_POST
 
 
-@pytest.mark.parametrize(
-    ("given", "explanation", "status"),
-    [
-        ("A red cross.", "A red cross.", ExplanationStatus.GIVEN),
-        (" \n", "", ExplanationStatus.NONE),
-        (None, "", ExplanationStatus.NONE),
-    ],
-)
-def test_the_explanation_is_the_posts_own(
-    given: str | None, explanation: str, status: ExplanationStatus
-) -> None:
-    result = prepared(Post("p", "Oslo", explanation=given))
-    assert (result.explanation, result.explanation_status) == (explanation, status)
+def test_the_explanation_is_carried_on() -> None:
+    assert prepared(Post("p", "Oslo")).explanation == EXPLANATION
 
 
 HOSTILE = hostile.refused()
@@ -165,25 +168,16 @@ def test_what_is_not_the_posts_fault_is_tried_again(root: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Path, "open", fail)
     with pytest.raises(TransientError, match="Too many open files"):
-        preparer(root).prepare(RECORD, Post("p", images=(ImageRef("0", path="sub/good.jpg"),)))
+        preparer(root).prepare(gathered(Post("p", images=(ImageRef("0", path="sub/good.jpg"),))))
 
 
-def test_another_loader_plugs_in() -> None:
-    class Fetcher:
-        def load(self, ref: ImageRef) -> bytes:
-            if ref.url != "https://example.org/a.jpg":
-                raise InvalidPost(Reason.IMAGE_UNAVAILABLE, "404")
-            return hostile.jpeg()
-
-    prepare = Preparer(
-        Fetcher(), image_size=32, resize_mode="squash", limits=ImageLimits(), fits=lambda _: True
-    ).prepare
-    assert isinstance(
-        prepare(RECORD, Post("p", images=(ImageRef("0", url="https://example.org/a.jpg"),))), Prepared
-    )
-    letter = prepare(RECORD, Post("p", images=(ImageRef("0", url="https://example.org/b.jpg"),)))
-    assert isinstance(letter, DeadLettered)
-    assert letter.reason is Reason.IMAGE_UNAVAILABLE
+@pytest.mark.parametrize(("data", "kind"), [(hostile.jpeg(), Prepared), (b"<html>", DeadLettered)])
+def test_what_was_fetched_is_decoded_and_its_memory_given_back(data: bytes, kind: type) -> None:
+    released: list[str] = []
+    post = Post("p", images=(ImageRef("0", url="https://example.org/a.jpg"),))
+    result = preparer().prepare(gathered(post, {"0": Fetched(data, lambda: released.append("0"))}))
+    assert isinstance(result, kind)
+    assert released == ["0"]
 
 
 def test_a_thumbnail_is_kept_under_the_content_hash(tmp_path: Path) -> None:

@@ -14,12 +14,15 @@ from tests.fakes import MemorySink, prepared, record
 from worker.errors import FatalError, InvalidPost, Reason, TransientError
 from worker.ids import image_point_id, match_id, text_point_id
 from worker.index import Point, Where
+from worker.metrics import Metrics
 from worker.stages.emit import Emit
 from worker.stages.encode import Encode
 from worker.stages.index import Index
+from worker.stages.times import StageTimes
 from worker.types import (
     DeadLettered,
     Direction,
+    Dropped,
     Encoded,
     Match,
     Matched,
@@ -147,7 +150,7 @@ def encoded(*posts: Prepared) -> list[Encoded]:
 
 def test_post_that_comes_again_smaller_leaves_no_old_point() -> None:
     store = DictStore()
-    index = Index(store)
+    index = Index(store, lambda _: True)
     index(encoded(prepared("p", images=3, windows=("a", "b")), prepared("q", images=1)))
     assert store.deleted == []
     index(encoded(prepared("p", windows=("a",))))
@@ -157,21 +160,31 @@ def test_post_that_comes_again_smaller_leaves_no_old_point() -> None:
 def test_post_that_comes_again_unchanged_deletes_nothing() -> None:
     store = DictStore()
     for _ in range(2):
-        Index(store)(encoded(prepared("p", images=1, windows=("a",))))
+        Index(store, lambda _: True)(encoded(prepared("p", images=1, windows=("a",))))
     assert store.deleted == []
 
 
 def test_post_that_the_store_refuses_fails_alone_and_leaves_nothing() -> None:
     store = DictStore()
     posts = encoded(*(prepared(name, windows=("a",)) for name in ("p", "q", "refused", "r", "s")))
-    results = Index(store)(posts)
+    results = Index(store, lambda _: True)(posts)
     assert [type(result) for result in results] == [Encoded, Encoded, DeadLettered, Encoded, Encoded]
     assert {point.payload["post_id"] for point in store.points.values()} == {"p", "q", "r", "s"}
 
 
+def test_post_whose_partition_was_taken_away_is_dropped_and_changes_nothing() -> None:
+    store = DictStore()
+    gone = record(0, "p", epoch=1)
+    index = Index(store, lambda item: item is not gone)
+    posts = encoded(prepared("p", windows=("a",), source_record=gone), prepared("q", windows=("b",)))
+    results = index([*posts, TakeDown(gone, "q")])
+    assert [type(result) for result in results] == [Dropped, Encoded, Dropped]
+    assert set(store.points) == {text_point_id("q", 0)}
+
+
 def test_take_down_deletes_the_posts_points_only() -> None:
     store = DictStore()
-    index = Index(store)
+    index = Index(store, lambda _: True)
     index(encoded(prepared("p", images=1), prepared("q", images=1)))
     (outcome,) = index([TakeDown(record(3, "p"), "p")])
     assert outcome == Unmatched(record(3, "p"), "p", 0)
@@ -210,9 +223,13 @@ def match_ids(outcomes: Sequence[Outcome]) -> list[list[str]]:
     return [[found.match_id for found in item.matches] for item in outcomes if isinstance(item, Matched)]
 
 
+def emitter(matches: MemorySink, letters: MemorySink, outcomes: MemorySink | None = None) -> Emit:
+    return Emit(matches, letters, outcomes, times=StageTimes(), metrics=Metrics())
+
+
 def test_pair_found_from_both_sides_is_written_once() -> None:
     matches = MemorySink()
-    emit = Emit(matches, MemorySink())
+    emit = emitter(matches, MemorySink())
     first = emit([matched(0, "a", "b"), matched(1, "b", "c")])
     second = emit([matched(2, "c")])
     assert match_ids(first) == [["a", "b"], ["c"]]
@@ -223,7 +240,7 @@ def test_pair_found_from_both_sides_is_written_once() -> None:
 def test_every_outcome_is_written_to_the_sink_of_its_kind() -> None:
     matches, letters, outcomes = MemorySink(), MemorySink(), MemorySink()
     refused = DeadLettered(record(2), Reason.INVALID_JSON, "no", "decode")
-    Emit(matches, letters, outcomes)([matched(0, "a"), Unmatched(record(1), "post1", 1), refused])
+    emitter(matches, letters, outcomes)([matched(0, "a"), Unmatched(record(1), "post1", 1), refused])
     assert len(matches.messages) == len(letters.messages) == 1
     assert letters.messages[0].value == record(2).value
     kinds = [msgspec.json.decode(message.value)["outcome"] for message in outcomes.messages]
@@ -232,7 +249,7 @@ def test_every_outcome_is_written_to_the_sink_of_its_kind() -> None:
 
 def test_repeated_batch_does_not_take_its_first_try_for_an_earlier_run() -> None:
     matches, letters = MemorySink(), MemorySink(failures=1)
-    emit = Emit(matches, letters)
+    emit = emitter(matches, letters)
     batch: list[Outcome] = [matched(0, "a"), DeadLettered(record(2), Reason.INVALID_JSON, "no", "decode")]
     with pytest.raises(TransientError):
         emit(batch)

@@ -15,13 +15,13 @@ from worker.posts import PostLimits, decode_post
 from worker.transport.base import Record
 from worker.transport.files import FileSource
 from worker.transport.lines import LineReader
-from worker.transport.spec import open_match_sink, open_source
+from worker.transport.spec import SOURCE, Spec, parse_spec
 
 CAP = 1 << 20
 
 
 def opened(path: Path, offsets: Path | None = None, cap: int = CAP, own: Sequence[Path] = ()) -> FileSource:
-    return open_source(f"file:{path}", offsets=offsets, record_bytes=cap, leave_out=own)
+    return FileSource(str(path), offsets, cap, own)
 
 
 def drain(source: FileSource) -> list[Record]:
@@ -224,15 +224,21 @@ def test_offsets_that_cannot_be_written_are_transient(numbers: Path, tmp_path: P
     source.close()
 
 
-@pytest.mark.parametrize("spec", ["posts.jsonl", "kafka:news.posts", "file:", "", "s3:bucket"])
+@pytest.mark.parametrize(
+    "spec", ["posts.jsonl", "kafka:", "kafka:a/b", "kafka:..", "file:", "", "s3:b"]
+)
 def test_an_unknown_kind_of_source_is_refused(spec: str) -> None:
     with pytest.raises(ConfigError, match="source"):
-        open_source(spec, offsets=None, record_bytes=CAP)
+        parse_spec(spec, SOURCE)
+
+
+def test_a_topic_is_named_by_its_kind() -> None:
+    assert parse_spec("kafka:news.posts", SOURCE) == Spec("kafka", "news.posts")
 
 
 def test_standard_output_is_no_sink() -> None:
     with pytest.raises(ConfigError, match="must be a file"):
-        open_match_sink("file:-")
+        parse_spec("file:-", "sink")
 
 
 def test_a_missing_file_is_one_line_of_error(tmp_path: Path) -> None:
@@ -251,7 +257,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 def test_standard_input_is_read_as_it_comes(pipe: int, offsets: Path) -> None:
-    source = open_source("file:-", offsets=offsets, record_bytes=CAP)
+    source = FileSource("-", offsets, CAP)
     assert source.media_root is None
     assert source.poll(0.01) == []
     os.write(pipe, b'{"id": "0"}\n{"id"')
@@ -267,7 +273,7 @@ def test_standard_input_is_read_as_it_comes(pipe: int, offsets: Path) -> None:
 
 
 def test_a_poll_ends_in_time_though_bytes_keep_coming(pipe: int) -> None:
-    source = open_source("file:-", offsets=None, record_bytes=CAP)
+    source = FileSource("-", None, CAP)
     stop = threading.Event()
 
     def drip() -> None:

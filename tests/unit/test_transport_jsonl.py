@@ -52,7 +52,7 @@ def test_without_keys_every_message_is_written(path: Path) -> None:
     sink.write([message("a"), message("a")])
     sink.write([message("a")])
     assert words(path) == ["w", "w", "w"]
-    assert not sink.seen(b"a")
+    assert sink.known([b"a"]) == set()
     sink.close()
 
 
@@ -65,8 +65,7 @@ def test_a_key_is_written_once_within_a_batch_and_over_runs(path: Path) -> None:
 def test_seen_knows_what_earlier_runs_wrote(path: Path) -> None:
     written(path, [message("a")])
     sink = JsonlSink(path, key_of=key_of)
-    assert sink.seen(b"a")
-    assert not sink.seen(b"b")
+    assert sink.known([b"a", b"b"]) == {b"a"}
     sink.close()
 
 
@@ -141,7 +140,7 @@ def test_a_failed_write_leaves_nothing_and_may_be_repeated(
         with pytest.raises(TransientError, match="No space left"):
             sink.write([message("b", "y")])
         assert words(path) == ["x"]
-        assert not sink.seen(b"b")
+        assert sink.known([b"b"]) == set()
     sink.write([message("b", "y")])
     assert words(path) == ["x", "y"]
     sink.close()

@@ -71,14 +71,21 @@ def test_the_match_schema_names_every_field_and_refuses_others() -> None:
         assert not check.is_valid({key: value for key, value in fields.items() if key != name})
 
 
+POST = {"post_id": "p", "explanation_status": "none"}
 ONE, NONE = {"matches": 1}, {"matches": 0}
 
 
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [
-        (Matched(RECORD, "p", (MATCH,), 2), {"outcome": "matched", "post_id": "p", "points": 2} | ONE),
-        (Unmatched(RECORD, "p", 0), {"outcome": "unmatched", "post_id": "p", "points": 0} | NONE),
+        (
+            Matched(RECORD, "p", (MATCH,), 2),
+            {"outcome": "matched", "points": 2} | POST | ONE,
+        ),
+        (
+            Unmatched(RECORD, "p", 0),
+            {"outcome": "unmatched", "points": 0} | POST | NONE,
+        ),
         (
             DeadLettered(RECORD, Reason.EMPTY_POST, "nothing", "decode"),
             {"outcome": "dead_lettered", "reason": "empty_post", "stage": "decode", "points": 0} | NONE,
@@ -86,8 +93,9 @@ ONE, NONE = {"matches": 1}, {"matches": 0}
     ],
 )
 def test_an_outcome_obeys_its_schema(outcome: Outcome, expected: dict[str, object]) -> None:
-    sent = json.loads(encode_outcome(outcome))
+    sent = json.loads(encode_outcome(outcome, {"encode": 0.01234}))
     validator("outcome").validate(sent)
+    assert sent.pop("stage_ms") == {"encode": 12.3}
     assert datetime.fromisoformat(sent.pop("finished_at")).tzinfo is not None
     assert sent == expected | {"topic": "posts.jsonl", "partition": 0, "offset": 3}
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated
 
 import typer
 
-from worker.cli.options import ConfigOption, DeviceOption, ModelOption, StoreOption, read_config
+from worker.cli.options import ConfigOption, DeviceOption, ModelOption, StoreOption, parse_since, read_config
 from worker.errors import ConfigError, ExitCode
 
 EXAMPLE = (
-    "Example: entityclip run --source file:posts.jsonl --sink file:matches.jsonl --store entityclip-store"
+    "Examples: entityclip run --source file:posts.jsonl --sink file:matches.jsonl --store entityclip-store; "
+    "entityclip run --source kafka:news.posts --sink kafka:news.matches --outcomes kafka:news.outcomes"
 )
 
 
@@ -18,21 +20,25 @@ def run(
     source: Annotated[
         str | None,
         typer.Option(
-            "--source", metavar="file:PATH", help="JSONL file, folder of images with captions, or file:-"
+            "--source",
+            metavar="SPEC",
+            help="kafka:TOPIC, or file:PATH of a JSONL file or a folder of images with captions, or file:-",
         ),
     ] = None,
     sink: Annotated[
-        str | None, typer.Option("--sink", metavar="file:PATH", help="Where matches go: a JSONL file.")
+        str | None, typer.Option("--sink", metavar="SPEC", help="Where matches go: kafka:TOPIC or file:PATH.")
     ] = None,
     dead_letters: Annotated[
         str | None,
         typer.Option(
-            "--dead-letters", metavar="file:PATH", help="Where refused posts go.  [beside the sink]"
+            "--dead-letters",
+            metavar="SPEC",
+            help="Where refused posts go.  [SOURCE-TOPIC.dead, or beside the sink]",
         ),
     ] = None,
     outcomes: Annotated[
         str | None,
-        typer.Option("--outcomes", metavar="file:PATH", help="One small record a post.  [nowhere]"),
+        typer.Option("--outcomes", metavar="SPEC", help="One small record a post.  [nowhere]"),
     ] = None,
     store: StoreOption = None,
     model: ModelOption = None,
@@ -52,13 +58,27 @@ def run(
         float | None, typer.Option("--window-days", help="Largest distance of two posts' dates.  [any]")
     ] = None,
     metrics_port: Annotated[
-        int | None, typer.Option("--metrics-port", min=0, max=65535, help="Serve Prometheus metrics.  [off]")
+        int | None,
+        typer.Option("--metrics-port", min=0, max=65535, help="Serve /metrics, /livez and /readyz.  [off]"),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME", help="Where a new group begins in a topic: 7d, 2026-01-31."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Read a topic up to this time, then end.")
+    ] = None,
+    no_emit: Annotated[
+        bool, typer.Option("--no-emit", help="Fill the store and write no matches (a backfill).")
+    ] = False,
+    ignore_limits: Annotated[
+        bool, typer.Option("--ignore-limits", help="Go on however many posts are refused.")
+    ] = False,
     config: ConfigOption = None,
 ) -> int:
     """Match a stream of posts; a bad post becomes a dead letter and nothing else stops.
 
-    Ctrl-C finishes what is in flight and stops; the next run goes on from there.
+    Ctrl-C or SIGTERM finishes what is in flight and stops; the next run goes on from there.
     """
     settings = read_config(
         config,
@@ -75,11 +95,17 @@ def run(
             "match.threshold": threshold,
             "match.window_days": window_days,
             "metrics.port": metrics_port,
+            "start_at": parse_since(start),
+            "until": parse_since(until),
+            "emit": False if no_emit else None,
+            "dead_letter_limits.ignore": True if ignore_limits else None,
         },
     )
     for name in ("source", "sink"):
         if not getattr(settings, name):
-            raise ConfigError(f"no {name} named: give --{name} file:PATH or set it in the configuration")
+            raise ConfigError(
+                f"no {name} named: give --{name} kafka:TOPIC or file:PATH, or set it in the configuration"
+            )
     from worker.build import build_pipeline
     from worker.cli.progress import outcome_progress, summary_lines
     from worker.signals import stop_on_signal
@@ -87,9 +113,10 @@ def run(
     with (
         outcome_progress("matching") as show,
         build_pipeline(settings, on_outcome=show) as pipeline,
-        stop_on_signal(pipeline),
+        stop_on_signal(pipeline) as received,
     ):
         summary = pipeline.run()
     for line in summary_lines(summary):
         typer.echo(line)
-    return ExitCode.INTERRUPTED if summary.stopped else ExitCode.DONE
+    # SIGTERM is how a worker's life ends; Ctrl-C says that somebody did not wait for the end
+    return ExitCode.INTERRUPTED if signal.SIGINT in received else ExitCode.DONE

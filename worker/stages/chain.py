@@ -1,8 +1,9 @@
-"""The five stages in a row, and who hands what to whom.
+"""The six stages in a row, and who hands what to whom.
 
-Decoded ─► prepare ─► encode ─► index ─► match ─► emit ─► outcomes
-TakeDown ───────────────────────► index ───────────► emit
-DeadLettered, from anywhere ───────────────────────► emit
+Decoded ─► gather ─► prepare ─► encode ─► index ─► match ─► emit ─► outcomes
+TakeDown ──────────────────────────────────► index ───────────► emit
+DeadLettered, from anywhere ──────────────────────────────────► emit
+Dropped, wherever it is noticed ───────────────────────────────────► outcomes
 """
 
 from __future__ import annotations
@@ -11,30 +12,42 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from worker.errors import FatalError
+from worker.health import Health
 from worker.intake import Decoded, Work
 from worker.metrics import Metrics
+from worker.stages.async_stage import AsyncStage, AsyncStep
 from worker.stages.stage import Batching, Running, Stage
-from worker.types import DeadLettered, Encoded, Outcome, Prepared, TakeDown, Unmatched
+from worker.stages.times import Staged, StageTimes
+from worker.transport.base import Record
+from worker.types import DeadLettered, Dropped, Encoded, Gathered, Outcome, Prepared, TakeDown, Unmatched
 
-STAGES = ("prepare", "encode", "index", "match", "emit")
-In = TypeVar("In")
+STAGES = ("gather", "prepare", "encode", "index", "match", "emit")
+In = TypeVar("In", bound=Staged)
 Out = TypeVar("Out")
 _STORE_POSTS = 64  # what one request to the store should carry
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """The work of each stage: one result an item, in order; each may raise TransientError."""
+    """The work of each stage: one result an item, in order; each may raise TransientError.
 
-    prepare: Callable[[Sequence[Decoded]], Sequence[Prepared | DeadLettered]]
+    Args:
+        gather: opened on its event loop; its step takes one post, and waits.
+        times: what the stages note and `emit` tells.
+    """
+
+    gather: Callable[[], AbstractAsyncContextManager[AsyncStep[Decoded, Gathered | DeadLettered]]]
+    prepare: Callable[[Sequence[Gathered]], Sequence[Prepared | DeadLettered]]
     encode: Callable[[Sequence[Prepared]], Sequence[Encoded | DeadLettered]]
-    index: Callable[[Sequence[Encoded | TakeDown]], Sequence[Encoded | Unmatched | DeadLettered]]
+    index: Callable[[Sequence[Encoded | TakeDown]], Sequence[Encoded | Unmatched | DeadLettered | Dropped]]
     match: Callable[[Sequence[Encoded]], Sequence[Outcome]]
     emit: Callable[[Sequence[Outcome]], Sequence[Outcome]]
+    times: StageTimes = field(default_factory=StageTimes)
 
 
 class Chain:
@@ -44,16 +57,28 @@ class Chain:
         capacity: posts inside, at most; every queue holds that many.
         prepare_threads: how many posts are prepared side by side.
         encode: how the encoder's batches form.
+        is_ours: whether a record's partition is still assigned as it was when it was delivered. Any thread.
     """
 
     def __init__(
-        self, steps: Steps, *, capacity: int, prepare_threads: int, encode: Batching, metrics: Metrics
+        self,
+        steps: Steps,
+        *,
+        capacity: int,
+        prepare_threads: int,
+        encode: Batching,
+        metrics: Metrics,
+        health: Health,
+        is_ours: Callable[[Record], bool],
     ) -> None:
         self._capacity = capacity
         self._metrics = metrics
+        self._health = health
+        self._is_ours = is_ours
+        self._times = steps.times
         self._abandon = threading.Event()
         self._failures: queue.SimpleQueue[tuple[str, BaseException]] = queue.SimpleQueue()
-        self._outcomes: queue.Queue[Outcome] = queue.Queue(capacity)
+        self._outcomes: queue.Queue[Outcome | Dropped] = queue.Queue(capacity)
         store = Batching(_STORE_POSTS)
         self._emit = self._stage("emit", steps.emit, self._outcomes.put_nowait, store)
         self._match = self._stage("match", steps.match, self._emit.put, store)
@@ -61,7 +86,18 @@ class Chain:
         self._encode = self._stage("encode", steps.encode, self._after_encode, encode)
         one_each = Batching(threads=prepare_threads)
         self._prepare = self._stage("prepare", steps.prepare, self._after_prepare, one_each)
+        self._gather = AsyncStage(
+            "gather",
+            steps.gather,
+            hand_on=self._after_gather,
+            failed=self._failed,
+            metrics=metrics,
+            health=health,
+            abandon=self._abandon,
+            done=self._times.noting("gather"),
+        )
         self._stages: tuple[Running, ...] = (
+            self._gather,
             self._prepare,
             self._encode,
             self._index,
@@ -77,15 +113,15 @@ class Chain:
     def put(self, work: Work) -> None:
         """Begin; does not block."""
         if isinstance(work, Decoded):
-            self._prepare.put(work)
+            self._gather.put(work)
         elif isinstance(work, TakeDown):
             self._index.put(work)
         else:
             self._emit.put(work)
 
-    def outcomes(self, timeout_s: float) -> list[Outcome]:
+    def outcomes(self, timeout_s: float) -> list[Outcome | Dropped]:
         """What reached its end; waits for the first one at most this long."""
-        ready: list[Outcome] = []
+        ready: list[Outcome | Dropped] = []
         try:
             ready.append(self._outcomes.get(timeout=timeout_s))
             while True:
@@ -94,8 +130,15 @@ class Chain:
             return ready
 
     def take_back(self) -> int:
-        """Drop what no thread has begun; says how many."""
-        return len(self._prepare.take_back())
+        """Drop what no thread of the first queue has begun; says how many."""
+        taken = self._prepare.take_back()
+        for item in taken:
+            item.release()
+        return len(taken)
+
+    def forget(self, record: Record) -> None:
+        """The record has its outcome."""
+        self._times.forget(record)
 
     def check(self) -> None:
         """Look after the threads.
@@ -139,9 +182,20 @@ class Chain:
             failed=self._failed,
             capacity=self._capacity,
             metrics=self._metrics,
+            health=self._health,
             abandon=self._abandon,
             batching=batching,
+            done=self._times.noting(name),
         )
+
+    def _after_gather(self, item: Gathered | DeadLettered) -> None:
+        if isinstance(item, DeadLettered):
+            self._emit.put(item)
+        elif self._is_ours(item.record):
+            self._prepare.put(item)
+        else:
+            item.release()
+            self._outcomes.put_nowait(Dropped(item.record))
 
     def _after_prepare(self, item: Prepared | DeadLettered) -> None:
         if isinstance(item, Prepared):
@@ -155,9 +209,11 @@ class Chain:
         else:
             self._emit.put(item)
 
-    def _after_index(self, item: Encoded | Unmatched | DeadLettered) -> None:
+    def _after_index(self, item: Encoded | Unmatched | DeadLettered | Dropped) -> None:
         if isinstance(item, Encoded):
             self._match.put(item)
+        elif isinstance(item, Dropped):
+            self._outcomes.put_nowait(item)
         else:
             self._emit.put(item)
 

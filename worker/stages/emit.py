@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Protocol
 
 from worker.dead_letters import dead_letter_message
+from worker.metrics import Metrics
+from worker.stages.times import StageTimes
 from worker.transport.base import Message, Sink
 from worker.types import DeadLettered, Match, Matched, Outcome
 from worker.wire import encode_match, encode_outcome
@@ -17,8 +19,8 @@ STAGE = "emit"
 class MatchSink(Sink, Protocol):
     """A sink that remembers the keys it has acknowledged."""
 
-    def seen(self, identity: bytes) -> bool:
-        """Whether a message of this key was acknowledged, in this run or an earlier one."""
+    def known(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Those of which a message was acknowledged, in this run or an earlier one."""
 
 
 class Emit:
@@ -29,41 +31,62 @@ class Emit:
 
     Args:
         outcomes: one small record a post; None for nowhere.
+        limit_bytes: of a dead letter's value; a larger record is named, not copied. None for no limit.
     """
 
-    def __init__(self, matches: MatchSink, dead_letters: Sink, outcomes: Sink | None = None) -> None:
+    def __init__(
+        self,
+        matches: MatchSink | None,
+        dead_letters: Sink,
+        outcomes: Sink | None = None,
+        *,
+        times: StageTimes,
+        metrics: Metrics,
+        limit_bytes: int | None = None,
+    ) -> None:
         self._matches = matches
         self._dead_letters = dead_letters
         self._outcomes = outcomes
+        self._times = times
+        self._metrics = metrics
+        self._limit_bytes = limit_bytes
         self._begun: Sequence[Outcome] | None = None
         self._decided: list[Outcome] = []
 
     def __call__(self, batch: Sequence[Outcome]) -> list[Outcome]:
         """Write what each outcome says; returns them with the matches that were written for each."""
         if self._begun is not batch:  # a repeated call must not take its own first try for an earlier run
-            self._begun, self._decided = batch, self._without_known(batch)
+            self._decided = self._without_known(batch)
+            self._begun = batch
         decided = self._decided
-        _write(self._matches, [_match_message(match) for match in _matches(decided)])
+        if self._matches is not None:
+            _write(self._matches, [message for outcome in decided for message in _match_messages(outcome)])
         letters = [outcome for outcome in decided if isinstance(outcome, DeadLettered)]
-        _write(self._dead_letters, [dead_letter_message(letter) for letter in letters])
+        messages = [dead_letter_message(letter, limit_bytes=self._limit_bytes) for letter in letters]
+        _write(self._dead_letters, messages)
         if self._outcomes is not None:
-            _write(self._outcomes, [_outcome_message(outcome) for outcome in decided])
+            _write(self._outcomes, [self._outcome_message(outcome) for outcome in decided])
         return decided
 
     def _without_known(self, batch: Sequence[Outcome]) -> list[Outcome]:
-        known: set[str] = set()
+        keys = [match.match_id.encode() for outcome in batch for match in _matches(outcome)]
+        known = self._matches.known(keys) if keys and self._matches is not None else set()
+        before = len(keys)
         results: list[Outcome] = []
         for outcome in batch:
             if not isinstance(outcome, Matched):
                 results.append(outcome)
                 continue
-            fresh = tuple(match for match in outcome.matches if self._is_fresh(match, known))
-            known.update(match.match_id for match in fresh)
+            fresh = tuple(match for match in outcome.matches if match.match_id.encode() not in known)
+            known.update(match.match_id.encode() for match in fresh)
             results.append(replace(outcome, matches=fresh))
+        self._metrics.repeats.inc(before - sum(len(_matches(outcome)) for outcome in results))
         return results
 
-    def _is_fresh(self, match: Match, known: set[str]) -> bool:
-        return match.match_id not in known and not self._matches.seen(match.match_id.encode())
+    def _outcome_message(self, outcome: Outcome) -> Message:
+        record = outcome.record
+        key = f"{record.partition.topic}-{record.partition.number}-{record.offset}"
+        return Message(key.encode(), encode_outcome(outcome, self._times.of(record)), record.headers)
 
 
 def _write(sink: Sink, messages: Sequence[Message]) -> None:
@@ -71,15 +94,11 @@ def _write(sink: Sink, messages: Sequence[Message]) -> None:
         sink.write(messages)
 
 
-def _matches(outcomes: Sequence[Outcome]) -> list[Match]:
-    return [match for outcome in outcomes if isinstance(outcome, Matched) for match in outcome.matches]
+def _matches(outcome: Outcome) -> tuple[Match, ...]:
+    return outcome.matches if isinstance(outcome, Matched) else ()
 
 
-def _match_message(match: Match) -> Message:
-    return Message(match.match_id.encode(), encode_match(match))
-
-
-def _outcome_message(outcome: Outcome) -> Message:
-    record = outcome.record
-    key = f"{record.partition.topic}-{record.partition.number}-{record.offset}"
-    return Message(key.encode(), encode_outcome(outcome))
+def _match_messages(outcome: Outcome) -> list[Message]:
+    """Each match, with the headers of the post that found it."""
+    headers = outcome.record.headers
+    return [Message(match.match_id.encode(), encode_match(match), headers) for match in _matches(outcome)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from worker.errors import InvalidPost
 from worker.index import Point, Where
 from worker.stages.bisect import bisected
-from worker.types import DeadLettered, Encoded, TakeDown, Unmatched
+from worker.transport.base import Record
+from worker.types import DeadLettered, Dropped, Encoded, TakeDown, Unmatched
 
 STAGE = "index"
 
@@ -29,17 +30,28 @@ class PointStore(Protocol):
 class Index:
     """The step of the index stage. One thread only; blocks as long as the store's timeout.
 
-    Repeating it does no harm, so a TransientError may be answered by calling it again.
+    Repeating it does no harm, so a TransientError may be answered by calling it again. Each call asks anew
+    whether a record is still ours: by now another worker may have stored a newer version of the post.
     """
 
-    def __init__(self, store: PointStore) -> None:
+    def __init__(self, store: PointStore, is_ours: Callable[[Record], bool]) -> None:
         self._store = store
+        self._is_ours = is_ours
 
-    def __call__(self, items: Sequence[Encoded | TakeDown]) -> list[Encoded | Unmatched | DeadLettered]:
+    def __call__(
+        self, items: Sequence[Encoded | TakeDown]
+    ) -> list[Encoded | Unmatched | DeadLettered | Dropped]:
         """Bring the store to what each item says."""
-        posts = [item for item in items if isinstance(item, Encoded)]
+        ours = [self._is_ours(_record(item)) for item in items]
+        posts = [item for item, own in zip(items, ours, strict=True) if own and isinstance(item, Encoded)]
         stored = iter(bisected(posts, self._replace, InvalidPost, self._refuse))
-        return [next(stored) if isinstance(item, Encoded) else self._take_down(item) for item in items]
+        results: list[Encoded | Unmatched | DeadLettered | Dropped] = []
+        for item, own in zip(items, ours, strict=True):
+            if not own:
+                results.append(Dropped(_record(item)))
+            else:
+                results.append(next(stored) if isinstance(item, Encoded) else self._take_down(item))
+        return results
 
     def _replace(self, posts: Sequence[Encoded]) -> list[Encoded | Unmatched | DeadLettered]:
         for post in posts:
@@ -65,3 +77,7 @@ class Index:
     def _take_down(self, item: TakeDown) -> Unmatched:
         self._store.delete_post(item.post_id)
         return Unmatched(item.record, item.post_id, 0)
+
+
+def _record(item: Encoded | TakeDown) -> Record:
+    return item.prepared.record if isinstance(item, Encoded) else item.record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from worker import types
 from worker.matching import Matcher
 from worker.types import Encoded, Matched, Outcome, Unmatched
 
@@ -19,9 +20,13 @@ class Match:
     def __call__(self, posts: Sequence[Encoded]) -> list[Outcome]:
         """The outcome of each post."""
         found = self._matcher.match(posts)
-        return [
-            Matched(post.prepared.record, post.prepared.post.id, matches, len(post.points))
-            if matches
-            else Unmatched(post.prepared.record, post.prepared.post.id, len(post.points))
-            for post, matches in zip(posts, found, strict=True)
-        ]
+        return [_outcome(post, matches) for post, matches in zip(posts, found, strict=True)]
+
+
+def _outcome(post: Encoded, matches: tuple[types.Match, ...]) -> Outcome:
+    prepared = post.prepared
+    record, post_id, published_at = prepared.record, prepared.post.id, prepared.post.published_at
+    status = prepared.explanation.status
+    if matches:
+        return Matched(record, post_id, matches, len(post.points), status, published_at)
+    return Unmatched(record, post_id, len(post.points), status, published_at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from worker.ids import image_point_id, text_point_id
 from worker.index import Point
@@ -43,12 +44,13 @@ def _common(prepared: Prepared, model_id: str) -> dict[str, object]:
     post = prepared.post
     return {
         "post_id": post.id,
-        "explanation": prepared.explanation,
-        "explanation_status": prepared.explanation_status.value,
+        "explanation": prepared.explanation.text,
+        "explanation_status": prepared.explanation.status.value,
         "entities": list(post.entities),
         "source": post.source,
         "lang": post.lang,
         "published_at": post.published_at,
+        "indexed_at": datetime.now(UTC).isoformat(),
         "url": post.url,
         "model_id": model_id,
         "extra": dict(post.extra),

@@ -18,6 +18,7 @@ import structlog
 import tenacity
 
 from worker.errors import TransientError
+from worker.health import Health
 from worker.metrics import Metrics
 
 In = TypeVar("In")
@@ -76,6 +77,7 @@ class Stage(Generic[In, Out]):
         failed: told of the exception that ended a thread; must not raise.
         capacity: items the queue holds. The pipeline admits no more than this, so `put` never blocks.
         abandon: set when the threads are to leave at once, with whatever they have.
+        done: told of each item and the seconds its batch took, before it is handed on.
     """
 
     def __init__(
@@ -87,8 +89,10 @@ class Stage(Generic[In, Out]):
         failed: Callable[[str, BaseException], None],
         capacity: int,
         metrics: Metrics,
+        health: Health,
         abandon: threading.Event,
         batching: Batching,
+        done: Callable[[In, float], None],
     ) -> None:
         self.name = name
         self.busy_s = 0.0
@@ -96,10 +100,13 @@ class Stage(Generic[In, Out]):
         self._hand_on = hand_on
         self._failed = failed
         self._metrics = metrics
+        self._health = health
         self._abandon = abandon
         self._batching = batching
+        self._done = done
         self._items: queue.Queue[In] = queue.Queue(capacity)
         self._busy_lock = threading.Lock()
+        self._call = threading.local()  # the health token of the call that this thread is in
         self._retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(TransientError),
             wait=_pause_s,
@@ -175,13 +182,17 @@ class Stage(Generic[In, Out]):
 
     def _work(self, batch: list[In]) -> None:
         begun = time.perf_counter()
+        self._call.token = token = self._health.begin(self.name)
         try:
             results = self._retrying(self._step, batch)
         except _GaveUp as error:
             raise Abandoned from error
         finally:
-            self._note_time(time.perf_counter() - begun, len(batch))
-        for _, result in zip(batch, results, strict=True):
+            self._health.end(token)
+            seconds = time.perf_counter() - begun
+            self._note_time(seconds, len(batch))
+        for item, result in zip(batch, results, strict=True):
+            self._done(item, seconds)
             self._hand_on(result)
 
     def _note_time(self, seconds: float, size: int) -> None:
@@ -195,6 +206,7 @@ class Stage(Generic[In, Out]):
         error = state.outcome.exception() if state.outcome else None
         pause_s = round(state.upcoming_sleep, 1)
         self._metrics.retries.labels(self.name).inc()
+        self._health.waiting(self._call.token, str(error), state.upcoming_sleep)
         log.warning("dependency away", stage=self.name, error=str(error), retry_in_s=pause_s)
 
 

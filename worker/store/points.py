@@ -53,6 +53,7 @@ class Where:
     Args:
         exclude_post: points of this post are left out.
         published_from, published_to: both ends included; must know their offset.
+        indexed_to: stored at that time or before; points that do not say when are left out.
         entities: at least one of them.
         undated: only points without `published_at`.
     """
@@ -62,6 +63,7 @@ class Where:
     kinds: tuple[str, ...] = ()
     published_from: datetime | None = None
     published_to: datetime | None = None
+    indexed_to: datetime | None = None
     sources: tuple[str, ...] = ()
     langs: tuple[str, ...] = ()
     entities: tuple[str, ...] = ()
@@ -134,12 +136,8 @@ def where_filter(where: Where) -> m.Filter | None:
     must += field_is("lang", where.langs)
     must += field_is("entities", where.entities)
     must += field_is("explanation_status", where.explanation_statuses)
-    if where.published_from is not None or where.published_to is not None:
-        window = m.DatetimeRange(
-            gte=None if where.published_from is None else _utc(where.published_from),
-            lte=None if where.published_to is None else _utc(where.published_to),
-        )
-        must.append(m.FieldCondition(key="published_at", range=window))
+    must += _between("published_at", where.published_from, where.published_to)
+    must += _between("indexed_at", None, where.indexed_to)
     if where.undated:
         must.append(m.IsEmptyCondition(is_empty=m.PayloadField(key="published_at")))
     must_not: list[m.Condition] = []
@@ -153,6 +151,15 @@ def where_filter(where: Where) -> m.Filter | None:
 def field_is(key: str, values: tuple[str, ...]) -> list[m.Condition]:
     """The condition that a payload field holds one of the values; none where there are no values."""
     return [m.FieldCondition(key=key, match=m.MatchAny(any=list(values)))] if values else []
+
+
+def _between(key: str, first: datetime | None, last: datetime | None) -> list[m.Condition]:
+    if first is None and last is None:
+        return []
+    window = m.DatetimeRange(
+        gte=None if first is None else _utc(first), lte=None if last is None else _utc(last)
+    )
+    return [m.FieldCondition(key=key, range=window)]
 
 
 def chunks(points: Sequence[m.PointStruct], dim: int) -> Iterator[list[m.PointStruct]]:

@@ -6,7 +6,7 @@ block for longer than it says. Sinks may be called from one other thread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -117,3 +117,8 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Release the sink; everything written was acknowledged already."""
+
+
+def still_ours(source: Source) -> Callable[[Record], bool]:
+    """Whether a record's partition is still assigned as it was when the record was delivered. Any thread."""
+    return lambda record: source.epoch(record.partition) == record.epoch

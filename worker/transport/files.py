@@ -47,7 +47,7 @@ class FileSource:
         self, path: str, offsets: Path | None, record_bytes: int, leave_out: Collection[Path] = ()
     ) -> None:
         self._offsets = offsets if path != STDIN else None
-        self.media_root = _media_root(path)
+        self.media_root = media_root_of(path)
         topic = os.fsencode(path).decode("utf-8", "backslashreplace")  # a path may be no text
         readers = _open(path, record_bytes, [place.resolve() for place in leave_out])
         self._readers = {Partition(topic, number): reader for number, reader in enumerate(readers)}
@@ -84,11 +84,25 @@ class FileSource:
             while waiting and waiting[0].offset < next_offset:
                 done = waiting.popleft()
                 fingerprint = self._readers[partition].fingerprint
-                self._places[partition] = Place(done.offset + 1, done.position, fingerprint)
+                note = self.note(partition)
+                self._places[partition] = Place(done.offset + 1, done.position, fingerprint, note)
         self._save()
+
+    def mark(self, notes: Mapping[Partition, str]) -> None:
+        for partition, note in notes.items():
+            place = self._places.get(partition) or Place(0, 0, self._readers[partition].fingerprint)
+            self._places[partition] = msgspec.structs.replace(place, note=note)
+        self._save(durable=False)  # it tells of a process that died, not of a machine
+
+    def note(self, partition: Partition) -> str:
+        place = self._places.get(partition)
+        return place.note if place else ""
 
     def epoch(self, partition: Partition) -> int | None:
         return 0 if partition in self._readers else None
+
+    def lag(self) -> Mapping[Partition, int]:
+        return {}
 
     def exhausted(self) -> bool:
         while self._left and self._readers[self._left[0]].at_end():
@@ -97,12 +111,14 @@ class FileSource:
 
     def close(self) -> None:
         """Let go of the files. What was committed stands."""
-        finished = self._finished()
+        finished = self._finished()  # perhaps noticed only after the last commit
         for reader in self._readers.values():
             reader.close()
-        if finished:  # perhaps noticed only after the last commit
-            with contextlib.suppress(TransientError):
-                self._save(finished=True)
+        self._places = {
+            partition: msgspec.structs.replace(place, note="") for partition, place in self._places.items()
+        }
+        with contextlib.suppress(TransientError):
+            self._save(finished=finished)
 
     def _finished(self) -> bool:
         return self.exhausted() and not any(self._delivered.values())
@@ -113,12 +129,15 @@ class FileSource:
         passed = 0
         for partition, reader in self._readers.items():
             place = saved.get(_name(partition))
-            if place is not None and place.fingerprint == reader.fingerprint and reader.seek(place):
-                self._places[partition] = place
-                passed += place.next_offset
+            if place is None or place.fingerprint != reader.fingerprint:
+                continue
+            if not reader.seek(place):  # from the beginning, then, but with what is known of its records
+                place = Place(0, 0, place.fingerprint, place.note)
+            self._places[partition] = place
+            passed += place.next_offset
         return passed
 
-    def _save(self, *, finished: bool | None = None) -> None:
+    def _save(self, *, finished: bool | None = None, durable: bool = True) -> None:
         if self._offsets is None:
             return
         saved = _load(self._offsets)
@@ -127,7 +146,7 @@ class FileSource:
         if not (self._finished() if finished is None else finished):  # what is finished leaves nothing behind
             saved |= {_name(partition): place for partition, place in self._places.items()}
         try:
-            _replace(self._offsets, msgspec.json.encode(saved))
+            _replace(self._offsets, msgspec.json.encode(saved), durable)
         except OSError as error:
             message = f"the offsets {self._offsets} cannot be written: {error.strerror}"
             raise TransientError(message) from error
@@ -154,7 +173,8 @@ def _open(path: str, record_bytes: int, leave_out: Collection[Path]) -> list[Rea
     return readers
 
 
-def _media_root(path: str) -> Path | None:
+def media_root_of(path: str) -> Path | None:
+    """Folder below which the image paths of a source may lie; None for standard input."""
     if path == STDIN:
         return None
     return Path(path) if Path(path).is_dir() else Path(path).parent
@@ -164,14 +184,15 @@ def _name(partition: Partition) -> str:
     return f"{Path(partition.topic).resolve()}#{partition.number}"
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: bytes, durable: bool) -> None:
     """Write the file as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     with part.open("wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     part.replace(path)
 
 

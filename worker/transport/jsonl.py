@@ -62,9 +62,9 @@ class JsonlSink:
             self._file.close()
             raise ConfigError(f"the sink {path} holds something else: {error}") from error
 
-    def seen(self, key: bytes) -> bool:
-        """Whether a message of this key stands in the file. Does not block."""
-        return _digest(key) in self._last
+    def known(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Those of which a message stands in the file. Does not block."""
+        return {key for key in keys if _digest(key) in self._last}
 
     def write(self, messages: Sequence[Message]) -> None:
         """Append what is new and return once the disk has it.

@@ -11,18 +11,20 @@ BATCH_RECORDS = 64
 BATCH_BYTES = 8 << 20  # a batch ends with the record that passes it
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a partition is to be resumed.
 
     Args:
         next_offset: first record that is not committed.
         position: what the reader needs to find it: a byte offset, or the record's number.
         fingerprint: of the partition's beginning; another one is another source.
+        note: what was left with it (`Source.mark`); empty after a clean end.
     """
 
     next_offset: int
     position: int
     fingerprint: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,64 +1,48 @@
-"""From what the user writes (`file:posts.jsonl`) to a source or a sink."""
+"""What the user writes for a source or a sink: `file:posts.jsonl`, `kafka:news.posts`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from pathlib import Path
+import re
+from dataclasses import dataclass
+from typing import Literal
 
-from worker.dead_letters import as_line, key_of_line
 from worker.errors import ConfigError
-from worker.transport.files import STDIN, FileSource
-from worker.transport.jsonl import JsonlSink
-from worker.wire import decode_match
+from worker.transport.files import STDIN
 
 SOURCE = "source"
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
-def file_path(spec: str, what: str) -> str:
-    """The path of a `file:` specification.
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A place by kind and name: a path, or a topic."""
+
+    kind: Literal["file", "kafka"]
+    name: str
+
+
+def parse_spec(spec: str, what: str) -> Spec:
+    """Read a specification.
+
+    Args:
+        what: how messages call it: `source`, `sink` …
 
     Raises:
-        ConfigError: empty, or of a kind that this worker does not speak.
+        ConfigError: empty, of no known kind, or no name that can be one.
     """
-    scheme, separator, path = spec.partition(":")
-    if not separator or scheme != "file":
-        raise ConfigError(f"the {what} {spec!r} is not of a known kind: write file:PATH")
+    kind, separator, name = spec.partition(":")
+    if separator and kind == "file":
+        return Spec("file", _checked_path(spec, name, what))
+    if separator and kind == "kafka":
+        if not _TOPIC.fullmatch(name) or name in (".", ".."):
+            raise ConfigError(f"the {what} {spec!r} names no topic: letters, digits, dots, - and _")
+        return Spec("kafka", name)
+    raise ConfigError(f"the {what} {spec!r} is not of a known kind: write file:PATH or kafka:TOPIC")
+
+
+def _checked_path(spec: str, path: str, what: str) -> str:
     if not path:
         raise ConfigError(f"the {what} {spec!r} names no path")
     if path == STDIN and what != SOURCE:
         raise ConfigError(f"the {what} {spec!r} must be a file: what was written is read back from it")
     return path
-
-
-def open_source(
-    spec: str, *, offsets: Path | None, record_bytes: int, leave_out: Collection[Path] = ()
-) -> FileSource:
-    """Open what posts come from.
-
-    Args:
-        leave_out: what the run itself writes, which is no input.
-
-    Raises:
-        ConfigError: unknown kind, nothing readable there, or a file that is left out.
-    """
-    return FileSource(file_path(spec, SOURCE), offsets, record_bytes, leave_out)
-
-
-def open_match_sink(spec: str) -> JsonlSink:
-    """Open where matches go; a match id that stands there is not written again (`seen` asks for it)."""
-    return JsonlSink(Path(file_path(spec, "sink")), key_of=_match_key)
-
-
-def open_dead_letter_sink(spec: str) -> JsonlSink:
-    """Open where dead letters go; a letter is written again only where it says something else."""
-    path = Path(file_path(spec, "dead-letter sink"))
-    return JsonlSink(path, line_of=as_line, key_of=key_of_line, replace=True)
-
-
-def open_outcome_sink(spec: str) -> JsonlSink:
-    """Open where outcomes go, every one; of several of one record the last one counts."""
-    return JsonlSink(Path(file_path(spec, "outcome sink")))
-
-
-def _match_key(line: bytes) -> bytes:
-    return decode_match(line).match_id.encode()

@@ -1,0 +1,124 @@
+"""What a post names and does not bring: fetched and explained side by side."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.fakes import record
+from worker.errors import InvalidPost, Reason
+from worker.gathering import OwnExplanations
+from worker.intake import Decoded
+from worker.metrics import Metrics
+from worker.stages.gather import Gather, ImageFetcher, PostExplainer
+from worker.types import (
+    DeadLettered,
+    Explanation,
+    ExplanationStatus,
+    Fetched,
+    Gathered,
+    ImageRef,
+    Post,
+)
+
+GENERATED = Explanation("A red cross.", ExplanationStatus.GENERATED)
+
+
+class Web:
+    """Addresses that end in their content; `none` is missing."""
+
+    def __init__(self) -> None:
+        self.held: set[str] = set()
+
+    async def fetch(self, url: str) -> Fetched:
+        await asyncio.sleep(0)
+        name = url.rsplit("/", 1)[1]
+        if name == "none":
+            raise InvalidPost(Reason.IMAGE_UNAVAILABLE, "404")
+        self.held.add(name)
+        return Fetched(name.encode(), lambda: self.held.discard(name))
+
+
+class Seeing:
+    """Remembers the image that it was shown."""
+
+    def __init__(self) -> None:
+        self.image: bytes | None = None
+
+    async def explain(self, post: Post, image: bytes | None) -> Explanation:
+        self.image = image
+        return GENERATED
+
+
+def gathered(
+    post: Post,
+    fetcher: ImageFetcher | None,
+    explainer: PostExplainer | None = None,
+    *,
+    vision: bool = False,
+    opted_out: frozenset[str] = frozenset(),
+) -> Gathered | DeadLettered:
+    step = Gather(fetcher, explainer or Seeing(), vision=vision, opted_out=opted_out)
+    return asyncio.run(step(Decoded(record(0, post.id), post)))
+
+
+def with_images(*urls: str, source: str | None = None) -> Post:
+    return Post("p", "x", tuple(ImageRef(str(n), url=url) for n, url in enumerate(urls)), source=source)
+
+
+def test_every_address_is_fetched_and_the_text_explained() -> None:
+    result = gathered(with_images("http://a/one", "http://a/two"), Web())
+    assert isinstance(result, Gathered)
+    assert {name: image.data for name, image in result.fetched.items()} == {"0": b"one", "1": b"two"}
+    assert result.explanation == GENERATED
+
+
+def test_one_missing_image_refuses_the_post_and_gives_back_the_memory_of_the_others() -> None:
+    web = Web()
+    letter = gathered(with_images("http://a/one", "http://a/none"), web)
+    assert isinstance(letter, DeadLettered)
+    assert (letter.reason, letter.detail, letter.stage) == (
+        Reason.IMAGE_UNAVAILABLE,
+        "image '1': 404",
+        "gather",
+    )
+    assert web.held == set()
+
+
+@pytest.mark.parametrize(("fetcher", "opted_out"), [(None, frozenset()), (Web(), frozenset({"agency"}))])
+def test_an_address_that_must_not_be_fetched_refuses_the_post(
+    fetcher: Web | None, opted_out: frozenset[str]
+) -> None:
+    letter = gathered(with_images("http://a/one", source="agency"), fetcher, opted_out=opted_out)
+    assert isinstance(letter, DeadLettered)
+    assert letter.reason is Reason.IMAGE_REFUSED
+
+
+def test_with_vision_the_explainer_sees_the_first_image() -> None:
+    explainer = Seeing()
+    gathered(with_images("http://a/one", "http://a/two"), Web(), explainer, vision=True)
+    assert explainer.image == b"one"
+
+
+def test_without_vision_no_image_is_shown() -> None:
+    explainer = Seeing()
+    gathered(with_images("http://a/one"), Web(), explainer)
+    assert explainer.image is None
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("A red cross.", Explanation("A red cross.", ExplanationStatus.GIVEN)),
+        (" \n", Explanation()),
+        (None, Explanation()),
+    ],
+)
+def test_without_an_llm_the_explanation_is_the_posts_own(given: str | None, expected: Explanation) -> None:
+    metrics = Metrics()
+    result = gathered(Post("p", "x", explanation=given), None, OwnExplanations(metrics))
+    assert isinstance(result, Gathered)
+    assert result.explanation == expected
+    labels = {"status": expected.status.value}
+    assert metrics.registry.get_sample_value("entityclip_explanations_total", labels) == 1

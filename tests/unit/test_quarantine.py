@@ -1,0 +1,152 @@
+"""What was in flight when a worker died runs alone, and only what is alone is charged."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.fakes import POSTS, MemorySource, record
+from worker.budget import Budget
+from worker.coordination.attempts import NoAttempts
+from worker.intake import Decoded, Intake, Work
+from worker.metrics import Metrics
+from worker.posts import PostLimits
+from worker.quarantine import Quarantine
+from worker.transport.base import Partition
+from worker.types import DeadLettered
+
+
+class CountedAttempts:
+    """Charges that outlive the worker, as Redis keeps them."""
+
+    def __init__(self) -> None:
+        self.charges: Counter[int] = Counter()
+
+    def counts(self, partition: Partition) -> dict[int, int]:
+        return dict(self.charges)
+
+    def charge(self, partition: Partition, offset: int) -> bool:
+        self.charges[offset] += 1
+        return True
+
+    def clear(self, partition: Partition, offset: int) -> None:
+        del self.charges[offset]
+
+
+class Worker:
+    """An intake over a source whose notes outlive it; `dies` leaves everything as it stands."""
+
+    def __init__(
+        self, notes: dict[Partition, str], attempts: CountedAttempts | None = None, *, epoch: int = 0
+    ) -> None:
+        source = MemorySource([])
+        source.notes = notes
+        self.metrics = Metrics()
+        self.source = source
+        quarantine = Quarantine(source, attempts or NoAttempts(), 2, self.metrics)
+        self.intake = Intake(Budget(1 << 20, 100), 0, PostLimits(), lambda _: True, quarantine)
+        self._epoch = epoch
+
+    def deliver(self, *offsets: int) -> list[Work]:
+        self.intake.offer([record(offset, epoch=self._epoch) for offset in offsets])
+        return self.intake.start()
+
+    def finish(self, work: Work) -> list[Work]:
+        self.intake.finished(work.record)
+        return self.intake.start()
+
+
+def offsets(works: list[Work]) -> list[int]:
+    return [work.record.offset for work in works]
+
+
+@pytest.fixture
+def notes() -> dict[Partition, str]:
+    return {}
+
+
+def test_without_an_unclean_end_everything_runs_side_by_side(notes: dict[Partition, str]) -> None:
+    assert offsets(Worker(notes).deliver(0, 1, 2)) == [0, 1, 2]
+
+
+def test_after_an_unclean_end_what_was_in_flight_runs_one_at_a_time(notes: dict[Partition, str]) -> None:
+    Worker(notes).deliver(0, 1, 2)
+    survivor = Worker(notes)
+    (first,) = survivor.deliver(0, 1, 2)
+    assert first.record.offset == 0
+    (second,) = survivor.finish(first)
+    (third,) = survivor.finish(second)
+    assert offsets([second, third]) == [1, 2]
+    assert survivor.metrics.registry.get_sample_value("entityclip_posts_alone_total") == 3
+
+
+def test_what_is_surely_newer_than_the_end_runs_side_by_side_again(notes: dict[Partition, str]) -> None:
+    Worker(notes).deliver(0)
+    survivor = Worker(notes)
+    (first,) = survivor.deliver(0, 500, 501)
+    assert offsets(survivor.finish(first)) == [500, 501]
+
+
+def test_a_suspect_waits_until_nothing_else_is_in_flight(notes: dict[Partition, str]) -> None:
+    Worker(notes).deliver(0)
+    survivor = Worker(notes)
+    other = Partition("posts", 1)
+    survivor.intake.offer([record(7, "another", partition=other), record(0)])
+    (beside,) = survivor.intake.start()
+    assert beside.record.partition == other
+    assert offsets(survivor.finish(beside)) == [0]
+
+
+@pytest.mark.parametrize("attempts", [None, CountedAttempts()], ids=["in the note", "in Redis"])
+def test_the_one_that_kills_is_a_dead_letter_after_two_deaths_alone(
+    notes: dict[Partition, str], attempts: CountedAttempts | None
+) -> None:
+    Worker(notes, attempts).deliver(0, 1, 2)  # dies in company: nobody is charged
+    for _ in range(2):
+        worker = Worker(notes, attempts)
+        (first,) = worker.deliver(0, 1, 2)
+        assert isinstance(first, Decoded)
+        (killer,) = worker.finish(first)
+        assert killer.record.offset == 1  # … and dies
+    last = Worker(notes, attempts)
+    (first,) = last.deliver(0, 1, 2)
+    (letter,) = last.finish(first)
+    assert isinstance(letter, DeadLettered)
+    assert (letter.record.offset, letter.reason.value, letter.attempts) == (1, "killed_worker", 2)
+    (neighbour,) = last.finish(letter)
+    assert isinstance(neighbour, Decoded)
+    assert neighbour.record.offset == 2
+
+
+@pytest.mark.parametrize("attempts", [None, CountedAttempts()], ids=["in the note", "in Redis"])
+def test_one_that_finished_before_the_worker_died_is_charged_anew(
+    notes: dict[Partition, str], attempts: CountedAttempts | None
+) -> None:
+    Worker(notes, attempts).deliver(0, 1)
+    for _ in range(3):
+        worker = Worker(notes, attempts)
+        (first,) = worker.deliver(0, 1)
+        assert isinstance(first, Decoded), "a good post must not pay for its neighbour"
+        (second,) = worker.finish(first)  # its end is not committed before the next death
+        assert isinstance(second, Decoded | DeadLettered)
+
+
+def test_a_note_that_cannot_be_kept_holds_nothing_up(notes: dict[Partition, str]) -> None:
+    worker = Worker(notes)
+    worker.source.mark_failures = 1
+    assert offsets(worker.deliver(0, 1)) == [0, 1]
+
+
+def test_a_note_of_another_program_is_ignored(notes: dict[Partition, str]) -> None:
+    notes[POSTS] = "not ours"
+    assert offsets(Worker(notes).deliver(0, 1)) == [0, 1]
+
+
+def test_a_new_assignment_reads_the_note_again(notes: dict[Partition, str]) -> None:
+    worker = Worker(notes)
+    (work,) = worker.deliver(0)
+    worker.finish(work)
+    Worker(notes, epoch=1).deliver(40, 41)  # another member had it meanwhile, and died
+    worker._epoch = 2
+    assert offsets(worker.deliver(40, 41)) == [40]

@@ -1,0 +1,172 @@
+"""Opening what the configuration names: where posts come from, and where matches, letters and outcomes go."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.config import Config
+from worker.coordination.emitted import EmittedPairs
+from worker.dead_letters import as_line, key_of_line
+from worker.metrics import Metrics
+from worker.stages.emit import MatchSink
+from worker.transport.base import Sink, Source
+from worker.transport.files import FileSource, media_root_of
+from worker.transport.jsonl import JsonlSink
+from worker.transport.once import OnceSink
+from worker.transport.spec import SOURCE, Spec, parse_spec
+from worker.wire import decode_match
+
+
+@dataclass(frozen=True, slots=True)
+class Sinks:
+    """Where a run writes.
+
+    Args:
+        matches: None where none are to be written.
+        limit_bytes: of one dead letter; None for no limit.
+    """
+
+    matches: MatchSink | None
+    dead_letters: Sink
+    outcomes: Sink | None
+    limit_bytes: int | None
+
+
+def open_source(config: Config, metrics: Metrics) -> Source:
+    """Open what posts come from.
+
+    Raises:
+        ConfigError: nothing readable there, or a file that the run itself writes.
+        TransientError: the broker is away.
+    """
+    spec = parse_spec(config.source, SOURCE)
+    if spec.kind == "file":
+        own = [*_own_files(config), *_own_folders(config)]
+        return FileSource(spec.name, _offsets(config, spec), config.limits.record_bytes, own)
+    from worker.transport.kafka.source import KafkaSource  # a third of a second, for those who need it
+
+    return KafkaSource(config.kafka, spec.name, metrics, start_at=config.start_at, until=config.until)
+
+
+def media_root(config: Config) -> Path | None:
+    """Below which a post's image paths may lie: as configured, or where a file source lies."""
+    if config.media_root:
+        return Path(config.media_root)
+    spec = parse_spec(config.source, SOURCE)
+    return media_root_of(spec.name) if spec.kind == "file" else None
+
+
+def dead_letters_spec(config: Config) -> str:
+    """Where dead letters go: as configured, or beside the source's topic, or beside the sink."""
+    if config.dead_letters:
+        return config.dead_letters
+    source, sink = parse_spec(config.source, SOURCE), parse_spec(config.sink, "sink")
+    if source.kind == "kafka":
+        return f"kafka:{source.name}.dead"
+    if sink.kind == "kafka":
+        return f"kafka:{sink.name}.dead"
+    return f"file:{_beside(Path(sink.name), 'dead')}.jsonl"
+
+
+def open_sinks(config: Config, metrics: Metrics, emitted: EmittedPairs, stack: ExitStack) -> Sinks:
+    """Open where the run writes; the stack closes it.
+
+    Args:
+        emitted: remembers the matches of a topic; a file remembers its own.
+
+    Raises:
+        ConfigError: a file that cannot be written, or a topic that cannot be.
+        TransientError: the broker is away.
+    """
+    opener = _Opener(config, metrics, stack)
+    letters = parse_spec(dead_letters_spec(config), "dead-letter sink")
+    dead_letters: Sink
+    limit_bytes = None
+    if letters.kind == "file":
+        dead_letters = open_dead_letter_file(Path(letters.name))
+        stack.enter_context(closing(dead_letters))
+    else:
+        dead_letters = opener.topic(letters.name)
+        limit_bytes = opener.limit_bytes(letters.name)
+    outcomes: Sink | None = None
+    if config.outcomes is not None:
+        place = parse_spec(config.outcomes, "outcome sink")
+        outcomes = opener.outcomes(place)
+    matches = opener.matches(parse_spec(config.sink, "sink"), emitted) if config.emit else None
+    return Sinks(matches, dead_letters, outcomes, limit_bytes)
+
+
+def open_dead_letter_file(path: Path) -> JsonlSink:
+    """Open where dead letters go; a letter is written again only where it says something else."""
+    return JsonlSink(path, line_of=as_line, key_of=key_of_line, replace=True)
+
+
+def open_match_file(path: Path) -> JsonlSink:
+    """Open where matches go; a match id that stands there is not written again."""
+    return JsonlSink(path, key_of=lambda line: decode_match(line).match_id.encode())
+
+
+class _Opener:
+    """Opens sinks; those that are topics share one producer."""
+
+    def __init__(self, config: Config, metrics: Metrics, stack: ExitStack) -> None:
+        self._config, self._metrics, self._stack = config, metrics, stack
+
+    def matches(self, spec: Spec, emitted: EmittedPairs) -> MatchSink:
+        if spec.kind == "kafka":
+            return OnceSink(self.topic(spec.name), emitted)
+        sink = open_match_file(Path(spec.name))
+        self._stack.enter_context(closing(sink))
+        return sink
+
+    def outcomes(self, spec: Spec) -> Sink:
+        if spec.kind == "kafka":
+            return self.topic(spec.name)
+        sink = JsonlSink(Path(spec.name))
+        self._stack.enter_context(closing(sink))
+        return sink
+
+    def topic(self, name: str) -> Sink:
+        from worker.transport.kafka.sink import KafkaSink
+
+        sink = KafkaSink(self._config.kafka, name, self._metrics)
+        self._stack.enter_context(closing(sink))
+        return sink
+
+    def limit_bytes(self, topic: str) -> int:
+        from worker.transport.kafka.sink import max_request_bytes
+
+        return max_request_bytes(self._config.kafka, topic)
+
+
+def _offsets(config: Config, source: Spec) -> Path:
+    if config.offsets:
+        return Path(config.offsets)
+    # What was read belongs to the store it went into: another store starts from the beginning.
+    store = config.store if "://" in config.store else str(Path(config.store).expanduser().resolve())
+    digest = hashlib.sha256(f"{store}\n{config.alias}".encode()).hexdigest()[:8]
+    sink = parse_spec(config.sink, "sink")
+    place = Path(sink.name if sink.kind == "file" else source.name)
+    return Path(f"{_beside(place, f'offsets-{digest}')}.json")
+
+
+def _own_files(config: Config) -> list[Path]:
+    specs = {"sink": config.sink, "dead-letter sink": dead_letters_spec(config)}
+    if config.outcomes is not None:
+        specs["outcome sink"] = config.outcomes
+    parsed = [parse_spec(spec, what) for what, spec in specs.items()]
+    return [Path(spec.name) for spec in parsed if spec.kind == "file"]
+
+
+def _own_folders(config: Config) -> list[Path]:
+    folders = [] if "://" in config.store else [config.store]
+    if config.media_store:
+        folders.append(config.media_store)
+    return [Path(folder).expanduser() for folder in folders]
+
+
+def _beside(path: Path, name: str) -> Path:
+    return path.with_name(f"{path.name.removesuffix('.jsonl')}.{name}")

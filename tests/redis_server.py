@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,8 @@ from typing import Self
 
 import pytest
 import redis
+
+from tests.ports import free_port
 
 _START_S = 10.0
 _STOP_S = 5.0
@@ -29,7 +30,7 @@ class RedisServer:
     """
 
     def __init__(self, password: str | None = None) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._password = password
         self._process: subprocess.Popen[bytes] | None = None
         self._is_known = False  # a client may have the port: it must not change any more
@@ -52,7 +53,7 @@ class RedisServer:
                 return
             self.kill()
             if not self._is_known:  # somebody else may have taken the port
-                self.port = _free_port()
+                self.port = free_port()
         raise RuntimeError(f"redis-server did not start; its log is {self._folder / 'log'}")
 
     def stop(self) -> None:
@@ -128,13 +129,6 @@ class RedisServer:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def need_redis_server() -> None:

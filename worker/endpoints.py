@@ -6,6 +6,7 @@ import hashlib
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from worker.config import Config
 from worker.coordination.emitted import EmittedPairs
@@ -18,6 +19,9 @@ from worker.transport.jsonl import JsonlSink
 from worker.transport.once import OnceSink
 from worker.transport.spec import SOURCE, Spec, parse_spec
 from worker.wire import decode_match
+
+if TYPE_CHECKING:
+    from worker.transport.kafka.sink import Producer
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,7 @@ class _Opener:
 
     def __init__(self, config: Config, metrics: Metrics, stack: ExitStack) -> None:
         self._config, self._metrics, self._stack = config, metrics, stack
+        self._producer: Producer | None = None
 
     def matches(self, spec: Spec, emitted: EmittedPairs) -> MatchSink:
         if spec.kind == "kafka":
@@ -130,14 +135,14 @@ class _Opener:
         return sink
 
     def topic(self, name: str) -> Sink:
-        from worker.transport.kafka.sink import KafkaSink
+        from worker.transport.kafka.sink import KafkaSink, Producer
 
-        sink = KafkaSink(self._config.kafka, name, self._metrics)
-        self._stack.enter_context(closing(sink))
-        return sink
+        if self._producer is None:
+            self._producer = self._stack.enter_context(closing(Producer(self._config.kafka, self._metrics)))
+        return KafkaSink(self._config.kafka, name, self._metrics, producer=self._producer)
 
     def limit_bytes(self, topic: str) -> int:
-        from worker.transport.kafka.sink import max_request_bytes
+        from worker.transport.kafka.topics import max_request_bytes
 
         return max_request_bytes(self._config.kafka, topic)
 

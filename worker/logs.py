@@ -10,7 +10,7 @@ from typing import Any, Literal
 import structlog
 
 Format = Literal["text", "json"]
-_LIBRARIES = "kafka", "httpx", "httpx2", "openai", "qdrant_client", "redis"
+_LIBRARIES = ("kafka", "httpx", "httpx2", "openai", "qdrant_client", "redis")
 
 
 def configure_logging(level: str, fmt: Format = "text") -> None:
@@ -48,11 +48,11 @@ class _Forward(logging.Handler):
     """A library's own log lines, as events of ours."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        log = structlog.get_logger(record.name)
         try:
-            log.log(record.levelno, "library", logger=record.name, message=record.getMessage())
-        except Exception:  # a library's malformed log call must not end its thread
-            self.handleError(record)
+            message = record.getMessage()
+        except (TypeError, ValueError):  # the library's arguments do not fit its own format
+            message = str(record.msg)
+        structlog.get_logger().log(record.levelno, "library", logger=record.name, message=message)
 
 
 def _first_fields(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -63,5 +63,5 @@ def _first_fields(logger: object, method: str, event: MutableMapping[str, Any]) 
 
 def _renderer(fmt: Format) -> structlog.types.Processor:
     if fmt == "json":
-        return structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+        return structlog.processors.JSONRenderer(default=str)
     return structlog.processors.KeyValueRenderer()

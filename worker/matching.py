@@ -103,14 +103,15 @@ class Matcher:
     def match(self, posts: Sequence[Encoded]) -> list[tuple[Match, ...]]:
         """The matches of each post, best first, in the order of the posts."""
         asked = [(place, point) for place, post in enumerate(posts) for point in post.points]
-        requests = [self._request(posts[place], point) for place, point in asked]
+        requests = [self.request(posts[place], point) for place, point in asked]
         answers = self._widened(requests, self._search(requests)) if requests else []
         found: dict[int, list[Match]] = defaultdict(list)
         for (place, point), hits in zip(asked, answers, strict=True):
             found[place] += self._pairs(posts[place], point, hits)
         return [self._select(found[place]) for place in range(len(posts))]
 
-    def _request(self, post: Encoded, point: Point) -> Search:
+    def request(self, post: Encoded, point: Point) -> Search:
+        """The search for the partners of one point of a post."""
         own = post.prepared.post
         where = Where(exclude_post=None if self._rules.same_post else own.id)
         if self._rules.window is not None and own.published_at is None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from worker.errors import ConfigError, Reason
+from worker.errors import Reason
 from worker.types import DeadLettered, Direction, ExplanationStatus, Matched, Outcome
 
 OUTCOMES: Final = ("matched", "unmatched", "dead_lettered")
@@ -234,21 +233,3 @@ class Metrics:
             self.outcomes.labels("unmatched").inc()
         if not isinstance(outcome, DeadLettered) and outcome.published_at is not None:
             self.event_lag.observe(max(0.0, (datetime.now(UTC) - outcome.published_at).total_seconds()))
-
-    @contextmanager
-    def serving(self, address: str, port: int) -> Iterator[None]:
-        """Serve them over HTTP for as long as the context is open.
-
-        Raises:
-            ConfigError: the address cannot be bound.
-        """
-        try:
-            server, thread = start_http_server(port, addr=address, registry=self.registry)
-        except OSError as error:
-            raise ConfigError(f"metrics cannot be served on {address}:{port}: {error}") from error
-        try:
-            yield
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()

@@ -12,7 +12,7 @@ from typing import Protocol
 from model.images import ImageError, ImageLimits, ResizeMode, decode, resize_for_model, thumbnail
 from worker.errors import InvalidPost, Reason, TransientError
 from worker.media import MediaStore
-from worker.types import DeadLettered, Fetched, Gathered, ImageRef, Prepared, PreparedImage
+from worker.types import DeadLettered, Gathered, ImageRef, Prepared, PreparedImage
 from worker.windows import text_windows
 
 STAGE = "prepare"
@@ -116,8 +116,8 @@ class Preparer:
             return DeadLettered(post.record, Reason.EMPTY_POST, "neither text nor image", STAGE)
         return Prepared(post.record, post.post, images, windows, post.explanation)
 
-    def _image(self, ref: ImageRef, fetched: Fetched | None) -> PreparedImage:
-        data = self._loader.load(ref) if fetched is None else fetched.data
+    def _image(self, ref: ImageRef, fetched: bytes | None) -> PreparedImage:
+        data = self._loader.load(ref) if fetched is None else fetched
         try:
             picture = decode(data, target=self._target, limits=self._limits)
         except ImageError as error:

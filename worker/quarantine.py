@@ -7,6 +7,7 @@ in flight is charged an attempt, before it starts; charged too often, it is a de
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -36,6 +37,7 @@ class Notes(Protocol):
 
 
 class _Note(msgspec.Struct, omit_defaults=True):
+    worker: str = ""
     upto: int = -1
     attempts: dict[str, int] = {}  # JSON has no integer keys
 
@@ -70,6 +72,7 @@ class Quarantine:
         self._attempts = attempts
         self._limit = limit
         self._watches: dict[Partition, _Watch] = {}
+        self._worker = uuid.uuid4().hex[:12]
 
     def is_suspect(self, record: Record) -> bool:
         """Whether the record may have been in flight when a worker died."""
@@ -123,14 +126,15 @@ class Quarantine:
         for offset, count in self._attempts.counts(record.partition).items():
             attempts[offset] = max(count, attempts.get(offset, 0))
         attempts = {offset: count for offset, count in attempts.items() if offset >= record.offset}
-        if note.upto >= record.offset:
+        suspect_upto = note.upto if note.worker != self._worker else -1  # we are alive: our client broke
+        if suspect_upto >= record.offset:
             log.warning(
                 "unclean end found; what was in flight runs one at a time",
                 partition=record.partition.number,
                 from_offset=record.offset,
-                to_offset=note.upto,
+                to_offset=suspect_upto,
             )
-        return _Watch(record.epoch, note.upto, note.upto, attempts, noted=bool(note.attempts))
+        return _Watch(record.epoch, suspect_upto, note.upto, attempts, noted=bool(note.attempts))
 
     def _read(self, partition: Partition) -> _Note:
         text = ""
@@ -146,7 +150,7 @@ class Quarantine:
     def _mark(self, partition: Partition, watch: _Watch) -> None:
         """Without the note a crash would go unnoticed: still better than standing still."""
         attempts = {str(offset): count for offset, count in watch.attempts.items()}
-        note = msgspec.json.encode(_Note(watch.upto, attempts)).decode()
+        note = msgspec.json.encode(_Note(self._worker, watch.upto, attempts)).decode()
         try:
             self._notes.mark({partition: note})
         except TransientError as error:

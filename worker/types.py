@@ -84,34 +84,19 @@ class Post:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """A downloaded file, counted against the fetcher's memory until it is released.
-
-    Args:
-        release: gives the memory back; any thread, once or more.
-    """
-
-    data: bytes
-    release: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
 class Gathered:
     """A post with what had to be waited for.
 
     Args:
         fetched: files of the images at addresses, by image id.
+        release: gives back the memory of the files; any thread, once or more.
     """
 
     record: Record
     post: Post
-    fetched: Mapping[str, Fetched]
+    fetched: Mapping[str, bytes]
     explanation: Explanation
-
-    def release(self) -> None:
-        """Give back the memory of the files."""
-        for image in self.fetched.values():
-            image.release()
+    release: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)

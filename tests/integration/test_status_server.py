@@ -44,7 +44,7 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    metrics, health = Metrics(STAGES, "m"), Health(HealthConfig())
+    metrics, health = Metrics(STAGES), Health(HealthConfig())
     with serving(metrics, health, "127.0.0.1", 0) as port:
         yield Server(metrics, health, port)
 
@@ -169,7 +169,7 @@ def test_more_clients_than_there_is_room_for_are_hung_up_on_and_then_served_agai
 
 
 def test_the_port_is_free_again_afterwards() -> None:
-    metrics, health = Metrics(STAGES, "m"), Health(HealthConfig())
+    metrics, health = Metrics(STAGES), Health(HealthConfig())
     with serving(metrics, health, "127.0.0.1", 0) as port:
         pass
     with serving(metrics, health, "127.0.0.1", port) as again:

@@ -22,6 +22,12 @@ from worker.store.client import Refused, Store, open_store
 DIM = 16
 SERVER_VARIABLE = "ENTITYCLIP_TEST_QDRANT_URL"
 MORNING = datetime(2026, 3, 1, 8, tzinfo=UTC)
+INDEXED_AT: tuple[dict[str, str], ...] = (
+    {"indexed_at": "2026-03-01T07:00:00+00:00"},
+    {"indexed_at": "2026-03-01T10:00:00+02:00"},  # eight in UTC
+    {"indexed_at": "2026-03-01T08:00:01Z"},
+    {},  # stored before points said when
+)
 
 
 @pytest.fixture(scope="module", params=["embedded", "server"])
@@ -186,6 +192,8 @@ def test_search_uses_the_named_vector(index: VectorIndex) -> None:
         (Where(entities=("e0", "e3")), {0, 3}),
         (Where(explanation_statuses=("failed",)), {2}),
         (Where(post_id="post1"), {1}),
+        (Where(indexed_to=MORNING), {0, 1}),
+        (Where(indexed_to=MORNING - timedelta(minutes=1)), {0}),
     ],
 )
 def test_filters_choose_the_same_points_in_search_scroll_and_count(
@@ -199,6 +207,7 @@ def test_filters_choose_the_same_points_in_search_scroll_and_count(
                 lang="fr" if number % 2 else "en",
                 entities=[f"e{number}", "all"],
                 explanation_status="failed" if number == 2 else "given",
+                **INDEXED_AT[number],
             )
             for number in range(4)
         ]

@@ -16,7 +16,6 @@ from worker.types import (
     DeadLettered,
     Explanation,
     ExplanationStatus,
-    Fetched,
     Gathered,
     ImageRef,
     Post,
@@ -29,15 +28,21 @@ class Web:
     """Addresses that end in their content; `none` is missing."""
 
     def __init__(self) -> None:
-        self.held: set[str] = set()
+        self.held: list[str] = []
 
-    async def fetch(self, url: str) -> Fetched:
+    def lease(self) -> Web:
+        return self
+
+    def release(self) -> None:
+        self.held.clear()
+
+    async def fetch(self, url: str, lease: Web) -> bytes:
         await asyncio.sleep(0)
         name = url.rsplit("/", 1)[1]
         if name == "none":
             raise InvalidPost(Reason.IMAGE_UNAVAILABLE, "404")
-        self.held.add(name)
-        return Fetched(name.encode(), lambda: self.held.discard(name))
+        lease.held.append(name)
+        return name.encode()
 
 
 class Seeing:
@@ -70,7 +75,7 @@ def with_images(*urls: str, source: str | None = None) -> Post:
 def test_every_address_is_fetched_and_the_text_explained() -> None:
     result = gathered(with_images("http://a/one", "http://a/two"), Web())
     assert isinstance(result, Gathered)
-    assert {name: image.data for name, image in result.fetched.items()} == {"0": b"one", "1": b"two"}
+    assert result.fetched == {"0": b"one", "1": b"two"}
     assert result.explanation == GENERATED
 
 
@@ -83,7 +88,33 @@ def test_one_missing_image_refuses_the_post_and_gives_back_the_memory_of_the_oth
         "image '1': 404",
         "gather",
     )
-    assert web.held == set()
+    assert web.held == []
+
+
+def test_the_memory_of_what_was_fetched_is_held_until_it_is_released() -> None:
+    web = Web()
+    result = gathered(with_images("http://a/one"), web)
+    assert isinstance(result, Gathered)
+    assert web.held == ["one"]
+    result.release()
+    assert web.held == []
+
+
+def test_an_image_that_is_refused_ends_the_call_of_the_llm() -> None:
+    class Patient(Seeing):
+        ended = ""
+
+        async def explain(self, post: Post, image: bytes | None) -> Explanation:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                self.ended = "cancelled"
+                raise
+            return GENERATED
+
+    explainer = Patient()
+    assert isinstance(gathered(with_images("http://a/none"), Web(), explainer), DeadLettered)
+    assert explainer.ended == "cancelled"
 
 
 @pytest.mark.parametrize(("fetcher", "opted_out"), [(None, frozenset()), (Web(), frozenset({"agency"}))])

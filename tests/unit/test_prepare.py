@@ -6,7 +6,7 @@ import errno
 import hashlib
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from worker.types import (
     DeadLettered,
     Explanation,
     ExplanationStatus,
-    Fetched,
     Gathered,
     ImageRef,
     Post,
@@ -47,8 +46,8 @@ def preparer(root: Path | None = None, media: MediaStore | None = None) -> Prepa
     )
 
 
-def gathered(post: Post, fetched: Mapping[str, Fetched] | None = None) -> Gathered:
-    return Gathered(RECORD, post, fetched or {}, EXPLANATION)
+def gathered(post: Post) -> Gathered:
+    return Gathered(RECORD, post, {}, EXPLANATION)
 
 
 def prepared(post: Post, root: Path | None = None, media: MediaStore | None = None) -> Prepared:
@@ -175,7 +174,9 @@ def test_what_is_not_the_posts_fault_is_tried_again(root: Path, monkeypatch: pyt
 def test_what_was_fetched_is_decoded_and_its_memory_given_back(data: bytes, kind: type) -> None:
     released: list[str] = []
     post = Post("p", images=(ImageRef("0", url="https://example.org/a.jpg"),))
-    result = preparer().prepare(gathered(post, {"0": Fetched(data, lambda: released.append("0"))}))
+    result = preparer().prepare(
+        Gathered(RECORD, post, {"0": data}, EXPLANATION, lambda: released.append("0"))
+    )
     assert isinstance(result, kind)
     assert released == ["0"]
 

@@ -143,6 +143,14 @@ def test_a_note_of_another_program_is_ignored(notes: dict[Partition, str]) -> No
     assert offsets(Worker(notes).deliver(0, 1)) == [0, 1]
 
 
+def test_a_worker_whose_own_client_broke_suspects_nothing(notes: dict[Partition, str]) -> None:
+    worker = Worker(notes)
+    for work in worker.deliver(0, 1):
+        worker.finish(work)
+    worker._epoch = 1
+    assert offsets(worker.deliver(0, 1)) == [0, 1]
+
+
 def test_a_new_assignment_reads_the_note_again(notes: dict[Partition, str]) -> None:
     worker = Worker(notes)
     (work,) = worker.deliver(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from worker.dead_letters.reads import Selection
     from worker.dead_letters.replay import Report, Target
     from worker.sections import KafkaConfig
-    from worker.transport.base import Record
+    from worker.transport.base import Partition, Record
     from worker.transport.spec import Spec
 
 LIST_EXAMPLE = "Example: entityclip dead-letters list matches.dead.jsonl --reason image_too_large"
@@ -134,14 +133,14 @@ def replay_letters(
     kafka = read_config(config, {}).kafka
     letters = islice(filter(selection.takes, read_letters(place, kafka)), limit)
     with _target(destination, kafka, dry_run) as target:
-        replay = Replay(target, destination, lambda topic: _topic(kafka, topic))
+        replay = Replay(target, destination, lambda partition, offset: _read_at(kafka, partition, offset))
         try:
-            replay.run(letters)
+            report = replay.run(letters)
         except TransientError as error:
             count = replay.report.replayed.total()
             raise TransientError(f"{error}; {count} records were replayed before") from error
-    _print_report(replay.report, dry_run)
-    return INCOMPLETE if replay.report.failed else ExitCode.DONE
+    _print_report(report, dry_run)
+    return INCOMPLETE if report.failed else ExitCode.DONE
 
 
 def _place(where: str) -> Spec:
@@ -210,10 +209,10 @@ def _target(destination: Spec | None, kafka: KafkaConfig, dry_run: bool) -> Abst
     return TopicTarget(kafka)
 
 
-def _topic(kafka: KafkaConfig, topic: str) -> Iterator[Record]:
-    from worker.transport.kafka.clients import read_topic
+def _read_at(kafka: KafkaConfig, partition: Partition, offset: int) -> Record | None:
+    from worker.transport.kafka.clients import read_at
 
-    return read_topic(kafka, topic)
+    return read_at(kafka, partition, offset)
 
 
 def _print_letters(counts: Counter[str], shown: list[DeadLetterLine]) -> None:

@@ -64,7 +64,7 @@ class EmittedPairs:
     def _shared(self, keys: Sequence[bytes]) -> list[bytes]:
         if self._redis is None:
             return []
-        names = [_name(self._redis, key) for key in keys]
+        names = [self._redis.key(USE, key) for key in keys]
         try:
             values = self._redis.call(USE, lambda client: client.mget(names))
         except TransientError:
@@ -74,7 +74,7 @@ class EmittedPairs:
     def _share(self, redis: SharedRedis) -> bool:
         """Hand the oldest of what Redis does not know yet to it; False where that failed."""
         keys = list(islice(self._unshared, _CALL_KEYS))
-        names = [_name(redis, key) for key in keys]
+        names = [redis.key(USE, key) for key in keys]
         try:
             redis.call(USE, lambda client: self._set(client, names))
         except TransientError:
@@ -106,10 +106,6 @@ class _Recent:
             self._digests.move_to_end(digest)
         while len(self._digests) > self._most:
             self._digests.popitem(last=False)
-
-
-def _name(redis: SharedRedis, key: bytes) -> bytes:
-    return redis.key(USE, key.decode("utf-8", "backslashreplace"))
 
 
 def _digest(key: bytes) -> bytes:

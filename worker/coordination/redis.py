@@ -56,7 +56,7 @@ class SharedRedis:
         self._guard = _Guard(metrics, breaker)
         self._prefix = config.prefix
 
-    def key(self, *parts: str) -> bytes:
+    def key(self, *parts: str | bytes) -> bytes:
         """Our prefix and the parts, with colons between them."""
         return _key(self._prefix, parts)
 
@@ -91,7 +91,7 @@ class AsyncSharedRedis:
         self._timeout_s = config.timeout_s
         self._slots = asyncio.Semaphore(_CONNECTIONS)  # one call more than connections would be an error
 
-    def key(self, *parts: str) -> bytes:
+    def key(self, *parts: str | bytes) -> bytes:
         """Our prefix and the parts, with colons between them."""
         return _key(self._prefix, parts)
 
@@ -224,8 +224,8 @@ def _options(config: RedisConfig) -> dict[str, Any]:
     }
 
 
-def _key(prefix: str, parts: tuple[str, ...]) -> bytes:
-    return ":".join((prefix, *parts)).encode("utf-8", "surrogatepass")
+def _key(prefix: str, parts: tuple[str | bytes, ...]) -> bytes:
+    return b":".join(part if isinstance(part, bytes) else part.encode() for part in (prefix, *parts))
 
 
 def _reason(error: Exception) -> str:

@@ -107,8 +107,9 @@ class DeadLetterLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def is_of(self, record: Record) -> bool:
         """Whether this pointer's value is the record's."""
-        value = record.value
-        return value is not None and (len(value), _sha256(value)) == (self.value_bytes, self.value_sha256)
+        value = record.value or b""
+        is_same = (len(value), _sha256(value)) == (self.value_bytes, self.value_sha256)
+        return is_same and (record.value is None) == self.tombstone
 
 
 def dead_letter_message(letter: DeadLettered, *, limit_bytes: int | None = None) -> Message:

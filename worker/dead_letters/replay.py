@@ -13,7 +13,7 @@ from typing import Protocol
 
 from worker.dead_letters.letter import DeadLetterLine
 from worker.errors import ConfigError
-from worker.transport.base import Record
+from worker.transport.base import Partition, Record
 from worker.transport.spec import Spec
 
 HEADER = "replayed_from"
@@ -27,7 +27,9 @@ class Obstacle(StrEnum):
     GONE = "too large for its letter, and no longer in its topic"
     CHANGED = "too large for its letter, and another record has its place now"
     UNREADABLE = "too large for its letter, and its topic cannot be read"
+    FROM_FILE = "from a file, not from a topic: say where to with --to"
     NO_LINE = "not one line of a file: a take-down, empty, or with line breaks and not JSON"
+    TOO_LARGE = "too large for the topic"
     NO_KEY = "a take-down without a key, which no topic takes"
 
 
@@ -37,8 +39,11 @@ class Target(Protocol):
     def obstacle(self, record: Record) -> Obstacle | None:
         """What keeps this record from being written."""
 
-    def write(self, destination: Spec, records: Sequence[Record]) -> None:
+    def write(self, destination: Spec, records: Sequence[Record]) -> int:
         """Write all and return once they are acknowledged.
+
+        Returns:
+            How many were refused for their size; the others are written.
 
         Raises:
             TransientError: some may be unwritten.
@@ -64,58 +69,52 @@ class Replay:
     Args:
         target: writes.
         to: where all records go; None for the topic that each one came from.
-        read_topic: every record of a topic, for those that are too large for their letter; ConfigError
-            where there is no such topic.
+        read_at: the record at an offset, for those that are too large for their letter; None where it is
+            gone, ConfigError where there is no such topic.
     """
 
     def __init__(
-        self, target: Target, to: Spec | None, read_topic: Callable[[str], Iterable[Record]]
+        self, target: Target, to: Spec | None, read_at: Callable[[Partition, int], Record | None]
     ) -> None:
         self.report = Report()
         self._target = target
         self._to = to
-        self._read_topic = read_topic
+        self._read_at = read_at
         self._batches: defaultdict[Spec, list[Record]] = defaultdict(list)
         self._bytes = 0
 
     def run(self, letters: Iterable[DeadLetterLine]) -> Report:
-        """Replay the letters; those whose records must be looked up come last.
+        """Replay the letters, each topic's in the order in which they come.
 
         Raises:
             TransientError: the broker or the disk is away; `report` says how far it came.
         """
-        pointers: defaultdict[str, dict[tuple[int, int], DeadLetterLine]] = defaultdict(dict)
         for letter in letters:
-            if letter.is_pointer:
-                pointers[letter.topic][letter.partition, letter.offset] = letter
+            record = self._deliverable(letter)
+            if isinstance(record, Obstacle):
+                self.report.failed[record] += 1
             else:
-                self._take(letter, letter.record())
-        for topic, wanted in pointers.items():
-            self._look_up(topic, wanted)
+                self._take(letter, record)
         self._flush()
-        return self.report
+        return Report(+self.report.replayed, +self.report.failed)  # without zeros
 
-    def _look_up(self, topic: str, wanted: dict[tuple[int, int], DeadLetterLine]) -> None:
-        """One pass over the topic finds all of them, or as many as are left."""
+    def _deliverable(self, letter: DeadLetterLine) -> Record | Obstacle:
+        if self._to is None and letter.record_timestamp is None:  # the records of a topic have one
+            return Obstacle.FROM_FILE
+        record = self._whole(letter) if letter.is_pointer else letter.record()
+        return record if isinstance(record, Obstacle) else self._target.obstacle(record) or record
+
+    def _whole(self, letter: DeadLetterLine) -> Record | Obstacle:
+        """The record that a pointer names, from its own topic."""
         try:
-            for record in self._read_topic(topic):
-                letter = wanted.pop((record.partition.number, record.offset), None)
-                if letter is not None and letter.is_of(record):
-                    self._take(letter, record)
-                elif letter is not None:
-                    self.report.failed[Obstacle.CHANGED] += 1
-                if not wanted:
-                    break
+            record = self._read_at(Partition(letter.topic, letter.partition), letter.offset)
         except ConfigError:
-            self.report.failed[Obstacle.UNREADABLE] += len(wanted)
-        else:
-            self.report.failed[Obstacle.GONE] += len(wanted)
+            return Obstacle.UNREADABLE
+        if record is None:
+            return Obstacle.GONE
+        return record if letter.is_of(record) else Obstacle.CHANGED
 
     def _take(self, letter: DeadLetterLine, record: Record) -> None:
-        obstacle = self._target.obstacle(record)
-        if obstacle is not None:
-            self.report.failed[obstacle] += 1
-            return
         destination = self._to or Spec("kafka", letter.topic)
         self._batches[destination].append(_marked(record, letter.key))
         self._bytes += len(record.value or b"")
@@ -124,8 +123,9 @@ class Replay:
 
     def _flush(self) -> None:
         for destination, records in self._batches.items():
-            self._target.write(destination, records)
-            self.report.replayed[destination] += len(records)
+            refused = self._target.write(destination, records)
+            self.report.replayed[destination] += len(records) - refused
+            self.report.failed[Obstacle.TOO_LARGE] += refused
         self._batches.clear()
         self._bytes = 0
 

@@ -31,13 +31,19 @@ class TopicTarget:
         """A record needs a key or a value."""
         return _topic_obstacle(record)
 
-    def write(self, destination: Spec, records: Sequence[Record]) -> None:
-        """Write all and wait for the broker.
+    def write(self, destination: Spec, records: Sequence[Record]) -> int:
+        """Write all and wait for the broker; returns how many are too large for the topic.
 
         Raises:
             TransientError: the broker is away; some may be unwritten.
         """
-        self._sink(destination.name).write([_message(record) for record in records])
+        from worker.transport.kafka.errors import TooLarge
+
+        try:
+            self._sink(destination.name).write([_message(record) for record in records])
+        except TooLarge as error:
+            return len(error.indices)
+        return 0
 
     def _sink(self, topic: str) -> Sink:
         if topic not in self._sinks:
@@ -82,8 +88,8 @@ class LineTarget:
         """A record must have a value that fits on a line."""
         return _line_obstacle(record)
 
-    def write(self, destination: Spec, records: Sequence[Record]) -> None:
-        """Append all and wait for the disk.
+    def write(self, destination: Spec, records: Sequence[Record]) -> int:
+        """Append all and wait for the disk; returns 0.
 
         Raises:
             TransientError: nothing of it was written.
@@ -99,6 +105,7 @@ class LineTarget:
         except OSError as error:
             os.ftruncate(self._file.fileno(), end)
             raise TransientError(f"{self._path} cannot be written: {error.strerror}") from error
+        return 0
 
     def _is_torn(self, end: int) -> bool:
         """Whether the last line lacks its end."""
@@ -127,8 +134,9 @@ class DryTarget:
         """As the real target's."""
         return _line_obstacle(record) if self._to_file else _topic_obstacle(record)
 
-    def write(self, destination: Spec, records: Sequence[Record]) -> None:
-        """Nothing is written."""
+    def write(self, destination: Spec, records: Sequence[Record]) -> int:
+        """Nothing is written; returns 0."""
+        return 0
 
 
 def _topic_obstacle(record: Record) -> Obstacle | None:

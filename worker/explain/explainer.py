@@ -1,20 +1,23 @@
-"""A post's explanation: its own, a cached one, or one that the LLM writes now. Never holds up a post for long."""
+"""A post's explanation: its own, a cached one, or one that the LLM writes now, within a deadline."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import aclosing, asynccontextmanager
 
 import structlog
 
-from worker.coordination.redis import AsyncSharedRedis
+from worker.coordination.breaker import Breaker
+from worker.coordination.redis import AsyncSharedRedis, open_async_redis
 from worker.explain.answer import Answer
 from worker.explain.budget import RateBudget
 from worker.explain.cache import ExplanationCache, cache_key
-from worker.explain.llm import LlmClient, LlmError
-from worker.explain.prompt import messages, post_data, sendable_image
+from worker.explain.chat import LlmError
+from worker.explain.llm import LlmClient
+from worker.explain.prompt import is_sendable, messages, post_data
 from worker.metrics import Metrics
-from worker.sections import LlmConfig
+from worker.sections import LlmConfig, RedisConfig
 from worker.types import Explanation, ExplanationStatus, Post
 
 _GRACE_S = 0.05  # by which calls end before the post's deadline, so that they are counted for what they were
@@ -44,7 +47,8 @@ class Explainer:
         """Explain a post within `deadline_s`; raises nothing but CancelledError.
 
         Args:
-            image: the post's first image as a JPEG, used where `vision` is configured.
+            image: the file of the post's first image, sent where `vision` is configured and it is a JPEG, PNG
+                or WebP of at most 1 MiB.
         """
         explanation = await self._explain(post, image)
         self._metrics.explanations.labels(explanation.status.value).inc()
@@ -62,7 +66,7 @@ class Explainer:
         if self._llm is None or post.source in self._opted_out:
             return Explanation()
         data = post_data(post)
-        picture = sendable_image(image) if self._config.vision else None
+        picture = image if self._config.vision and image and is_sendable(image) else None
         if not data and picture is None:
             return Explanation()
         return await self._ask_in_time(self._llm, data, picture, post.id)
@@ -81,8 +85,29 @@ class Explainer:
                 answer = await self._cache.get(key, ask)
         except (LlmError, TimeoutError) as error:
             reason = str(error) or "the post's deadline"
-            _log.warning("no explanation", post=post_id, reason=reason)
+            _log.info("no explanation", post=post_id, reason=reason)
             return Explanation(status=ExplanationStatus.FAILED)
         if not answer.known:
             return Explanation(status=ExplanationStatus.UNKNOWN)
         return Explanation(answer.text, ExplanationStatus.GENERATED)
+
+
+@asynccontextmanager
+async def open_explainer(
+    llm: LlmConfig, redis: RedisConfig, metrics: Metrics, breaker: Breaker
+) -> AsyncIterator[Explainer]:
+    """An explainer with its connection to Redis, both closed with the context.
+
+    Args:
+        breaker: of Redis, one a process.
+
+    Raises:
+        ConfigError: an address cannot be used.
+    """
+    shared = open_async_redis(redis, metrics, breaker)
+    try:
+        async with aclosing(Explainer(llm, shared, metrics)) as explainer:
+            yield explainer
+    finally:
+        if shared is not None:
+            await shared.aclose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -36,7 +37,11 @@ ANSWER_SCHEMA: Final[Mapping[str, Any]] = {
     "additionalProperties": False,
 }
 
-_JPEG = b"\xff\xd8\xff"
+_IMAGE_TYPES = (
+    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "image/webp"),
+)
 _SOFT_HYPHEN = "\u00ad"  # stands within words, where a space would break them
 
 
@@ -62,9 +67,9 @@ def post_data(post: Post) -> str:
     return encoded
 
 
-def sendable_image(image: bytes | None) -> bytes | None:
-    """The image if it is a JPEG of a size that may be sent, else None."""
-    return image if image and image.startswith(_JPEG) and len(image) <= MAX_IMAGE_BYTES else None
+def is_sendable(image: bytes) -> bool:
+    """Whether it is of a size and a format (JPEG, PNG, WebP) that endpoints take."""
+    return len(image) <= MAX_IMAGE_BYTES and _image_type(image) is not None
 
 
 def messages(data: str, image: bytes | None = None) -> list[dict[str, Any]]:
@@ -72,14 +77,18 @@ def messages(data: str, image: bytes | None = None) -> list[dict[str, Any]]:
 
     Args:
         data: of `post_data`; empty for a post of images alone.
-        image: of `sendable_image`.
+        image: one that `is_sendable`.
     """
     content: str | list[dict[str, Any]] = data or '{"news_post": {}}'
     if image is not None:
-        url = "data:image/jpeg;base64," + base64.b64encode(image).decode("ascii")
+        url = f"data:{_image_type(image)};base64,{base64.b64encode(image).decode('ascii')}"
         content = [{"type": "text", "text": content}, {"type": "image_url", "image_url": {"url": url}}]
     return [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": content}]
 
 
 def _plain(text: str, limit: int) -> str:
     return one_line(text.replace(_SOFT_HYPHEN, ""), limit)
+
+
+def _image_type(image: bytes) -> str | None:
+    return next((name for beginning, name in _IMAGE_TYPES if beginning.match(image)), None)

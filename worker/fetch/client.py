@@ -213,10 +213,12 @@ def request_host(url: httpx2.URL) -> str:
 
 
 def _cause(exc: BaseException) -> BaseException:
-    """What the operating system or OpenSSL said first."""
-    while exc.__cause__ is not None:
-        exc = exc.__cause__
-    return exc
+    """What the operating system or OpenSSL said first.
+
+    httpcore2's pool raises `from None`, but keeps the error that it maps as the argument.
+    """
+    inner = exc.__cause__ or (exc.args[0] if exc.args else None)
+    return _cause(inner) if isinstance(inner, BaseException) else exc
 
 
 def _describe(exc: Exception) -> str:

@@ -12,6 +12,7 @@ import httpx2
 import tenacity
 
 from worker.errors import InvalidPost, Reason, TransientError
+from worker.fetch.away import AwayHosts
 from worker.fetch.client import Answer, Client, request_host
 from worker.fetch.content import SNIFFED_BYTES, check_image
 from worker.fetch.pool import Lease
@@ -98,6 +99,8 @@ class Downloader:
     def __init__(self, client: Client, config: FetchConfig, max_bytes: int, metrics: Metrics) -> None:
         self._client, self._config, self._max_bytes, self._metrics = client, config, max_bytes, metrics
         self._slots = Slots(config.concurrency, config.per_host)
+        self._away = AwayHosts()
+        self._slow_s = min(config.connect_s, config.total_s) / 2
 
     async def download(self, url: httpx2.URL, room: Room, clock: Clock) -> bytes:
         """Fetch the image at this address, which was checked by `parse_url`, within what the clock has left.
@@ -124,23 +127,40 @@ class Downloader:
     async def _attempt(self, url: httpx2.URL, room: Room, clock: Clock) -> bytes:
         first = url
         for _ in range(self._config.max_redirects + 1):
-            async with AsyncExitStack() as stack:
-                with clock.paused():
-                    await stack.enter_async_context(self._slots.slot(request_host(url)))
-                result = await self._bounded_hop(url, room, clock)
+            try:
+                result = await self._slotted_hop(url, room, clock)
+            except InvalidPost as error:
+                if url is first:
+                    raise
+                raise InvalidPost(error.reason, f"{shown(first)} led to {error.detail}") from error
             if isinstance(result, bytes):
                 return result
             url = result
         detail = f"{shown(first)}: more than {self._config.max_redirects} redirects"
         raise InvalidPost(Reason.IMAGE_UNAVAILABLE, detail)
 
-    async def _bounded_hop(self, url: httpx2.URL, room: Room, clock: Clock) -> bytes | httpx2.URL:
-        try:
-            async with asyncio.timeout(clock.left_s):
-                return await self._hop(url, room)
-        except TimeoutError as error:
-            detail = f"{shown(url)}: not complete within {self._config.total_s:g} s"
-            raise InvalidPost(Reason.IMAGE_UNAVAILABLE, detail) from error
+    async def _slotted_hop(self, url: httpx2.URL, room: Room, clock: Clock) -> bytes | httpx2.URL:
+        host = request_host(url)
+        async with AsyncExitStack() as stack:
+            with clock.paused():
+                await stack.enter_async_context(self._slots.slot(host))
+            if self._away.is_away(host):
+                detail = f"{shown(url)}: the host did not answer lately and is not asked for a while"
+                raise InvalidPost(Reason.IMAGE_UNAVAILABLE, detail)
+            begin = clock.left_s
+            try:
+                async with asyncio.timeout(clock.left_s):
+                    result = await self._hop(url, room)
+            except TimeoutError as error:
+                self._away.failed(host)
+                detail = f"{shown(url)}: not complete within {self._config.total_s:g} s"
+                raise InvalidPost(Reason.IMAGE_UNAVAILABLE, detail) from error
+            except TransientError:
+                if begin - clock.left_s >= self._slow_s:
+                    self._away.failed(host)
+                raise
+            self._away.answered(host)
+            return result
 
     async def _hop(self, url: httpx2.URL, room: Room) -> bytes | httpx2.URL:
         """One request: the image, or where to go on."""
@@ -168,17 +188,18 @@ class Downloader:
             async for chunk in answer.body:
                 data += chunk
                 if len(data) > self._max_bytes:
-                    raise self._too_large(name, "it is longer than it said" if declared else "it goes on")
+                    raise self._too_large(name, "it goes on")
                 if not sniffed and len(data) >= SNIFFED_BYTES:
                     check_image(bytes(data[:SNIFFED_BYTES]), name)
                     sniffed = True
                 if len(data) > room.size:
                     room.grow(self._max_bytes)
+            if not sniffed:
+                check_image(bytes(data), name)
+            return bytes(data)  # for a moment twice; the one thread of the loop does one at a time
         finally:
             self._metrics.fetch_bytes.inc(len(data))
-        if not sniffed:
-            check_image(bytes(data), name)
-        return bytes(data)
+            data.clear()  # a traceback could keep it for longer than the room is held
 
     def _too_large(self, name: str, what: str) -> InvalidPost:
         return InvalidPost(Reason.IMAGE_TOO_LARGE, f"{name}: {what}, at most {self._max_bytes} are taken")

@@ -142,7 +142,7 @@ class Fetcher:
             self._cache.put(key, result)
             return result
         except InvalidPost as error:
-            result = error
+            result = InvalidPost(error.reason, error.detail)  # without the frames of its traceback
             raise
         finally:
             del self._flights[key]

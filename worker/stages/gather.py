@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Mapping
+from typing import Any, Protocol, TypeVar
 
 from worker.errors import InvalidPost, Reason
 from worker.intake import Decoded
-from worker.types import DeadLettered, Explanation, Fetched, Gathered, Post
+from worker.types import DeadLettered, Explanation, Gathered, Post
 
 STAGE = "gather"
+T = TypeVar("T")
+
+
+class Lease(Protocol):
+    """Room for the images of one post."""
+
+    def release(self) -> None:
+        """Give it back; any thread, once or more."""
 
 
 class ImageFetcher(Protocol):
     """What the stage needs of `worker.fetch.fetcher.Fetcher`."""
 
-    async def fetch(self, url: str) -> Fetched:
-        """The file behind an address; InvalidPost where there is none to be had."""
+    def lease(self) -> Lease:
+        """Room for the images of one post; nothing is taken yet."""
+
+    async def fetch(self, url: str, lease: Any) -> bytes:
+        """The file behind an address, charged to the lease; InvalidPost where there is none to be had."""
 
 
 class PostExplainer(Protocol):
@@ -52,53 +63,62 @@ class Gather:
 
     async def __call__(self, work: Decoded) -> Gathered | DeadLettered:
         """Everything that the post names and does not bring."""
+        lease = None if self._fetcher is None else self._fetcher.lease()
+        try:
+            fetched, explanation = await self._wait(work.post, lease)
+        except InvalidPost as error:
+            if lease is not None:
+                lease.release()
+            return DeadLettered(work.record, error.reason, error.detail, STAGE)
+        release = _nothing if lease is None else lease.release
+        return Gathered(work.record, work.post, fetched, explanation, release)
+
+    async def _wait(self, post: Post, lease: Lease | None) -> tuple[Mapping[str, bytes], Explanation]:
         if self._vision:
-            fetched = await self._fetch_all(work.post)
-            if isinstance(fetched, InvalidPost):
-                return DeadLettered(work.record, fetched.reason, fetched.detail, STAGE)
-            explanation = await self._explainer.explain(work.post, _first_image(work.post, fetched))
-            return Gathered(work.record, work.post, fetched, explanation)
-        fetched, explanation = await asyncio.gather(
-            self._fetch_all(work.post), self._explainer.explain(work.post, None)
-        )
-        if isinstance(fetched, InvalidPost):
-            return DeadLettered(work.record, fetched.reason, fetched.detail, STAGE)
-        return Gathered(work.record, work.post, fetched, explanation)
+            fetched = await self._fetch_all(post, lease)
+            return fetched, await self._explainer.explain(post, _first_image(post, fetched))
+        async with asyncio.TaskGroup() as both:  # an image that is refused ends the call of the LLM too
+            images = both.create_task(_caught(self._fetch_all(post, lease)))
+            explaining = both.create_task(self._explainer.explain(post, None))
+            if isinstance(found := await images, InvalidPost):
+                explaining.cancel()
+        if isinstance(found, InvalidPost):
+            raise found
+        return found, explaining.result()
 
-    async def _fetch_all(self, post: Post) -> Mapping[str, Fetched] | InvalidPost:
-        wanted = [(image.id, image.url) for image in post.images if image.url is not None]
-        results = await asyncio.gather(
-            *(self._fetch(post, name, url) for name, url in wanted), return_exceptions=True
-        )
-        fetched: dict[str, Fetched] = {}
-        errors: list[BaseException] = []
-        for (name, _), result in zip(wanted, results, strict=True):
-            if isinstance(result, BaseException):
-                errors.append(result)
-            else:
-                fetched[name] = result
-        if errors:
-            for image in fetched.values():
-                image.release()
-            if not isinstance(errors[0], InvalidPost):
-                raise errors[0]
-            return errors[0]
-        return fetched
+    async def _fetch_all(self, post: Post, lease: Lease | None) -> dict[str, bytes]:
+        # one after the other: a post's images share one lease, and posts are many
+        return {
+            image.id: await self._fetch(post, image.id, image.url, lease)
+            for image in post.images
+            if image.url is not None
+        }
 
-    async def _fetch(self, post: Post, name: str, url: str) -> Fetched:
+    async def _fetch(self, post: Post, name: str, url: str, lease: Lease | None) -> bytes:
         if self._fetcher is None or post.source in self._opted_out:
             why = "addresses are not fetched" + ("" if self._fetcher is None else " for this source")
             raise InvalidPost(Reason.IMAGE_REFUSED, f"image {name!r}: {why}")
         try:
-            return await self._fetcher.fetch(url)
+            return await self._fetcher.fetch(url, lease)
         except InvalidPost as error:
             raise InvalidPost(error.reason, f"image {name!r}: {error.detail}") from error
 
 
-def _first_image(post: Post, fetched: Mapping[str, Fetched]) -> bytes | None:
+async def _caught(work: Awaitable[T]) -> T | InvalidPost:
+    try:
+        return await work
+    except InvalidPost as error:
+        return error
+
+
+def _nothing() -> None:
+    """There is nothing to give back."""
+
+
+def _first_image(post: Post, fetched: Mapping[str, bytes]) -> bytes | None:
     for image in post.images:
         if image.data is not None:
             return image.data
         if image.id in fetched:
-            return fetched[image.id].data
+            return fetched[image.id]
     return None

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.kafka.fixtures import kafka, own_kafka, secure_kafka
+from tests.redis_server import redis_server
+
+__all__ = ["kafka", "own_kafka", "redis_server", "secure_kafka"]  # fixtures
 DATA_VARIABLE = "ENTITYCLIP_TEST_DATA"
 
 

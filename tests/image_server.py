@@ -130,6 +130,7 @@ class ImageServer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or every small answer waits 40 ms for an acknowledgement
 
     def __init__(self, images: ImageServer, *args: Any) -> None:
         self.images = images

@@ -242,13 +242,20 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))))
         if self.path == "/mode":
-            self.server.llm.behave(**body)
-            self._json({"mode": body["mode"]})
+            self._change(body)
         elif self.path == "/v1/chat/completions":
             behaviour, changed = self.server.llm.take(body, {k.lower(): v for k, v in self.headers.items()})
             self._complete(body, behaviour, changed)
         else:
             self._json({"error": {"message": "no such path"}}, 404)
+
+    def _change(self, body: dict[str, Any]) -> None:
+        try:
+            self.server.llm.behave(**body)
+        except (ValueError, TypeError) as error:
+            self._json({"error": {"message": str(error)}}, 400)
+        else:
+            self._json(body)
 
     def _complete(self, body: dict[str, Any], behaviour: Behaviour, changed: threading.Event) -> None:
         mode, headers = behaviour.mode, dict(behaviour.headers)

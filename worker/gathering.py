@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
-from model.images import ImageLimits
+from model.images import ImageError, ImageLimits, decode, thumbnail
 from worker.config import Config
 from worker.coordination.breaker import Breaker
+from worker.endpoints import media_root
+from worker.errors import InvalidPost, TransientError
 from worker.metrics import Metrics
+from worker.prepare import LocalLoader
 from worker.stages.gather import Gather, PostExplainer
 from worker.types import Explanation, ExplanationStatus, Post
+
+_SHOWN_SIDE = 512  # pixels
 
 
 @asynccontextmanager
@@ -27,7 +32,7 @@ async def open_gather(
         yield Gather(
             fetcher,
             await _explainer(config, metrics, breaker, stack),
-            vision=config.llm.base_url is not None and config.llm.vision,
+            view=_viewer(config, limits) if config.llm.base_url is not None and config.llm.vision else None,
             opted_out=frozenset(config.fetch.opt_out_sources),
         )
 
@@ -54,3 +59,20 @@ class OwnExplanations:
         status = ExplanationStatus.GIVEN if text else ExplanationStatus.NONE
         self._metrics.explanations.labels(status.value).inc()
         return Explanation(text, status)
+
+
+def _viewer(config: Config, limits: ImageLimits) -> Callable[[Post, Mapping[str, bytes]], bytes | None]:
+    loader = LocalLoader(media_root(config), limits.max_bytes)
+
+    def view(post: Post, fetched: Mapping[str, bytes]) -> bytes | None:
+        """The first image, as a JPEG of a size that an LLM takes; None where there is none to be seen."""
+        if not post.images:
+            return None
+        first = post.images[0]
+        try:
+            data = fetched.get(first.id) or loader.load(first)
+            return thumbnail(decode(data, target=_SHOWN_SIDE, limits=limits), _SHOWN_SIDE)
+        except (ImageError, InvalidPost, TransientError):  # the prepare stage will say so
+            return None
+
+    return view

@@ -6,14 +6,14 @@ Looks into the store and, where they are named, into the outcomes and the dead l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from worker.config import Config
-from worker.errors import ConfigError
 from worker.index import Point, VectorIndex, Where, served_model
-from worker.matching import Calibration, MatchRules
+from worker.matching import MatchRules
+from worker.model_info import ModelInfo, read_model
 from worker.store.client import Store, open_store
 from worker.transport.spec import Spec
 from worker.why_pairs import Pair, pairs_between, part, partners_of
@@ -96,11 +96,12 @@ def explain_why(asked: Asked, config: Config) -> Explained:
         FatalError: the store was filled by another model.
         TransientError: the store or the broker is away.
     """
-    rules, dim = _rules(config)
+    model = read_model(config.model)
+    rules = _rules(config, model)
     with open_store(
         config.store, api_key=config.store_api_key, timeout_s=config.store_timeout_s, create=False
     ) as store:
-        index = _open(store, config.alias, rules.model_id, dim)
+        index = _open(store, config.alias, model)
         points = {post: _points(index, post) for post in asked.posts}
         partners: dict[str, tuple[Pair, ...]] = {}
         pairs: tuple[Pair, ...] = ()
@@ -122,36 +123,27 @@ def explain_why(asked: Asked, config: Config) -> Explained:
     return Explained(rules.model_id, rules.calibration.threshold, stories, pairs)
 
 
-def _rules(config: Config) -> tuple[MatchRules, int]:
-    """As `run` has them, from the checkpoint's configuration alone; and the vectors' size."""
-    from model.checkpoint import CheckpointError, model_id, read_config, resolve
-
-    try:
-        folder = resolve(config.model)
-        checkpoint = read_config(folder)
-        id_ = model_id(folder)
-    except CheckpointError as error:
-        raise ConfigError(str(error)) from error
-    fitted, match = checkpoint.matching, config.match
-    threshold = fitted.threshold if match.threshold is None else match.threshold
-    rules = MatchRules(
-        Calibration(fitted.slope, fitted.intercept, threshold),
-        id_,
+def _rules(config: Config, model: ModelInfo) -> MatchRules:
+    """As `run` has them."""
+    match = config.match
+    scale = model.calibration
+    return MatchRules(
+        scale if match.threshold is None else replace(scale, threshold=match.threshold),
+        model.id,
         top_k=match.top_k,
         max_matches=match.max_matches,
         window=None if match.window_days is None else timedelta(days=match.window_days),
         same_post=match.same_post,
     )
-    return rules, checkpoint.architecture.embed_dim
 
 
-def _open(store: Store, alias: str, model_id: str, dim: int) -> VectorIndex | None:
+def _open(store: Store, alias: str, model: ModelInfo) -> VectorIndex | None:
     """The index, None while nothing is in it: the sinks may still know what became of a post."""
     if served_model(store, alias) is None:
         return None
     if store.call(store.client.count, alias, exact=True).count == 0:
         return None
-    index = VectorIndex(store, alias, model_id, dim)
+    index = VectorIndex(store, alias, model.id, model.dim)
     index.open_existing()
     return index
 

@@ -121,7 +121,10 @@ class _Judge:
         hits: list[Hit] = []
 
         def search(requests: Sequence[Search]) -> list[list[Hit]]:
-            wide = [replace(r, limit=_RANKED, score_threshold=cosine - _SLACK, fields=()) for r in requests]
+            wide = [
+                replace(r, limit=_RANKED, score_threshold=cosine - _SLACK, fields=("post_id",))
+                for r in requests
+            ]
             hits.extend(self.index.search(wide)[0])
             return [[] for _ in requests]
 

@@ -41,7 +41,7 @@ def heavy_posts(start: int, count: int) -> Iterator[Post]:
 
 
 def test_a_backlog_of_big_posts_ahead_of_a_slow_llm(tmp_path: Path) -> None:
-    """Base plus twice the bound in flight (bytes as delivered, and decoded) plus what Kafka's client holds."""
+    """The bound: what it needs idle, twice what may be in flight, and what Kafka's client may hold."""
     settings = f"limits.in_flight_bytes = {IN_FLIGHT}\nllm.concurrency = 8"
     with Cluster(tmp_path, settings=settings) as cluster:
         assert cluster.llm is not None

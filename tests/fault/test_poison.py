@@ -54,7 +54,7 @@ def test_a_flood_of_bad_posts_stops_the_worker_uncommitted(tmp_path: Path) -> No
         after = cluster.committed()
         print(f"exit status {status}: {worker.tail().splitlines()[-1]}")
         assert status == ExitCode.INTERNAL
-        assert "dead letters" in worker.tail().splitlines()[-1]
+        assert "51 posts in a row were refused" in worker.tail().splitlines()[-1]
         assert after == before
         assert sum(before.values()) == 10
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from model.checkpoint import load
-from tests.fault.cluster import DEAD, MATCHES, Cluster, repeats, until
+from tests.fault.cluster import DEAD, MATCHES, Cluster, Worker, repeats, until
 from tests.fault.planted import planted_pairs
 from tests.fault.streams import pictures, texts, with_pairs
 
@@ -29,7 +29,7 @@ def test_ten_thousand_posts_over_three_workers(real_data: Path, tmp_path: Path) 
             worker.wait_ready()
         cluster.produce(stream, spread=True)
         outcomes = cluster.wait_for_outcomes(POSTS, timeout_s=1200)
-        until(lambda: all(not sum_of(workers, "entityclip_in_flight_posts") for _ in (0,)), 30, "never idle")
+        until(lambda: not sum_of(workers, "entityclip_in_flight_posts"), 30, "never idle")
         matches = cluster.match_ids()
         points = list(cluster.points(model.model_id, model.config.architecture.embed_dim))
 
@@ -56,7 +56,7 @@ def test_ten_thousand_posts_over_three_workers(real_data: Path, tmp_path: Path) 
         assert [point for point in left if point["post_id"] == taken] == []
 
 
-def sum_of(workers: list, name: str) -> float:  # type: ignore[type-arg]
+def sum_of(workers: list[Worker], name: str) -> float:
     """A counter over all workers."""
     return sum(worker.metrics().get(name, 0.0) for worker in workers)
 

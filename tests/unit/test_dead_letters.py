@@ -177,7 +177,6 @@ def test_no_letter_is_larger_than_the_limit(letter: DeadLettered, header: int, k
     assert letter_of(message).offset == record.offset
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as kafka-python is imported
 def test_the_size_of_a_message_is_at_least_what_the_client_reckons() -> None:
     from kafka.record.default_records import DefaultRecordBatchBuilder
 

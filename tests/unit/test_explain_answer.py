@@ -63,6 +63,7 @@ def test_not_knowing_is_an_answer_without_text(content: str) -> None:
         _json("words")[:-3],
         _json("A man.<|im_end|>"),
         _json("a " * 20_000),
+        '{"x": ' + "[" * 9000 + "]" * 9000 + "}",
         _json(INSTRUCTIONS),
         _json("He. " + " ".join(INSTRUCTIONS.split()[10:30])),
         _json(post_data(Post("1", text="Ada"))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -61,10 +62,10 @@ def gathered(
     fetcher: ImageFetcher | None,
     explainer: PostExplainer | None = None,
     *,
-    vision: bool = False,
+    view: Callable[[Post, Mapping[str, bytes]], bytes | None] | None = None,
     opted_out: frozenset[str] = frozenset(),
 ) -> Gathered | DeadLettered:
-    step = Gather(fetcher, explainer or Seeing(), vision=vision, opted_out=opted_out)
+    step = Gather(fetcher, explainer or Seeing(), view=view, opted_out=opted_out)
     return asyncio.run(step(Decoded(record(0, post.id), post)))
 
 
@@ -126,10 +127,11 @@ def test_an_address_that_must_not_be_fetched_refuses_the_post(
     assert letter.reason is Reason.IMAGE_REFUSED
 
 
-def test_with_vision_the_explainer_sees_the_first_image() -> None:
+def test_with_vision_the_explainer_sees_what_the_view_makes_of_the_images() -> None:
     explainer = Seeing()
-    gathered(with_images("http://a/one", "http://a/two"), Web(), explainer, vision=True)
-    assert explainer.image == b"one"
+    post = with_images("http://a/one", "http://a/two")
+    gathered(post, Web(), explainer, view=lambda _, fetched: b"+".join(fetched.values()))
+    assert explainer.image == b"one+two"
 
 
 def test_without_vision_no_image_is_shown() -> None:

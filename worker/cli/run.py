@@ -11,7 +11,7 @@ from worker.cli.options import ConfigOption, DeviceOption, ModelOption, StoreOpt
 from worker.errors import ConfigError, ExitCode
 
 EXAMPLE = (
-    "Examples: entityclip run --source file:posts.jsonl --sink file:matches.jsonl --store entityclip-store; "
+    "Example: entityclip run --source file:posts.jsonl --sink file:matches.jsonl --store entityclip-store; "
     "entityclip run --source kafka:news.posts --sink kafka:news.matches --outcomes kafka:news.outcomes"
 )
 

@@ -73,7 +73,7 @@ def parse_answer(content: str, *, plain: bool) -> Answer:
 def _read(content: str, *, plain: bool) -> _Wire:
     try:
         return msgspec.json.decode(content, type=_Wire)
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         if not plain or content.startswith(("{", "[")):
             raise InvalidAnswer("the answer is not the JSON that was asked for") from error
     return _Wire(content)

@@ -129,7 +129,7 @@ def _completion(body: bytes, headers: Mapping[str, str]) -> Completion:
     pause_s = asked_pause_s(headers)
     try:
         read = msgspec.json.decode(body, type=_Body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = "an answer that is not of the protocol"
         raise LlmError(message, "invalid", again=True, pause_s=pause_s) from error
     content = read.choices[0].message.content if read.choices else None
@@ -143,10 +143,7 @@ def _used(usage: object, kind: str) -> int:
 
 def _open(config: LlmConfig) -> openai.AsyncOpenAI:
     try:
-        json.dumps(config.extra_body)
-        parts = urlsplit(config.base_url or "")
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-            raise ValueError("not an http or https URL")
+        _check_sendable(config)
         limits = httpx2.Limits(
             max_connections=config.concurrency, max_keepalive_connections=config.concurrency
         )
@@ -158,7 +155,18 @@ def _open(config: LlmConfig) -> openai.AsyncOpenAI:
             http_client=httpx2.AsyncClient(limits=limits, timeout=config.call_timeout_s),
         )
     except (TypeError, ValueError, httpx2.InvalidURL) as error:
-        raise ConfigError(f"llm.base_url or llm.extra_body cannot be used: {error}") from error
+        raise ConfigError(f"the llm section cannot be used: {error}") from error
+
+
+def _check_sendable(config: LlmConfig) -> None:
+    """Find now what each request would stumble over."""
+    parts = urlsplit(config.base_url or "")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError("llm.base_url is no http or https URL")
+    parts.hostname.encode("idna")
+    if not (config.api_key or "").isascii() or not (config.api_key or "").isprintable():
+        raise ValueError("llm.api_key holds characters that no header may hold")
+    json.dumps([config.model, config.extra_body], ensure_ascii=False, allow_nan=False).encode()
 
 
 def _mapped(error: Exception) -> LlmError:

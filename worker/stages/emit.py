@@ -31,7 +31,7 @@ class Emit:
 
     Args:
         outcomes: one small record a post; None for nowhere.
-        limit_bytes: of a dead letter's value; a larger record is named, not copied. None for no limit.
+        limit_bytes: of a dead letter; one of a larger record points at it instead. None for no limit.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from worker.errors import InvalidPost, Reason
@@ -44,7 +44,8 @@ class Gather:
     Args:
         fetcher: None refuses every address.
         explainer: None takes what the post brings.
-        vision: whether the explainer looks at the first image, which must be there before it begins.
+        view: what the explainer is shown of a post's images, which must be there before it begins; runs on
+            a thread of its own. None shows it nothing.
         opted_out: sources whose addresses are never fetched.
     """
 
@@ -53,12 +54,12 @@ class Gather:
         fetcher: ImageFetcher | None,
         explainer: PostExplainer,
         *,
-        vision: bool = False,
+        view: Callable[[Post, Mapping[str, bytes]], bytes | None] | None = None,
         opted_out: frozenset[str] = frozenset(),
     ) -> None:
         self._fetcher = fetcher
         self._explainer = explainer
-        self._vision = vision
+        self._view = view
         self._opted_out = opted_out
 
     async def __call__(self, work: Decoded) -> Gathered | DeadLettered:
@@ -74,9 +75,10 @@ class Gather:
         return Gathered(work.record, work.post, fetched, explanation, release)
 
     async def _wait(self, post: Post, lease: Lease | None) -> tuple[Mapping[str, bytes], Explanation]:
-        if self._vision:
+        if self._view is not None:
             fetched = await self._fetch_all(post, lease)
-            return fetched, await self._explainer.explain(post, _first_image(post, fetched))
+            image = await asyncio.to_thread(self._view, post, fetched)
+            return fetched, await self._explainer.explain(post, image)
         async with asyncio.TaskGroup() as both:  # an image that is refused ends the call of the LLM too
             images = both.create_task(_caught(self._fetch_all(post, lease)))
             explaining = both.create_task(self._explainer.explain(post, None))
@@ -113,12 +115,3 @@ async def _caught(work: Awaitable[T]) -> T | InvalidPost:
 
 def _nothing() -> None:
     """There is nothing to give back."""
-
-
-def _first_image(post: Post, fetched: Mapping[str, bytes]) -> bytes | None:
-    for image in post.images:
-        if image.data is not None:
-            return image.data
-        if image.id in fetched:
-            return fetched[image.id]
-    return None

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
+import structlog
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.net.compat import KafkaNetClient
 
 from worker.errors import ConfigError, TransientError, WorkerError
 from worker.sections import KafkaConfig
-from worker.transport.kafka.errors import mapped
+from worker.transport.kafka.errors import describe, mapped
 
 Made = TypeVar("Made", KafkaAdminClient, KafkaConsumer, KafkaProducer)
 
@@ -23,6 +24,8 @@ REQUEST_S = 10.0  # that one request may take
 _CONNECT_S = 10.0  # that the first connection may take
 _PROBE_S = 3.0
 _RECONNECT_S = 2.0  # longest pause between attempts to reach a broker that is away
+
+log = structlog.stdlib.get_logger("worker.kafka")
 
 # Below this level the client's own log lines hold whole records.
 logging.getLogger("kafka").setLevel(logging.WARNING)
@@ -53,9 +56,12 @@ class Client(Generic[Made]):
             raise _opening_failed(config, error) from error
 
     def drop(self) -> None:
-        """Let go of the connections and the thread, without a word to the broker; blocks for little."""
+        """Let go of the connections and the thread, without a word to the broker; never raises."""
         for connection in self._connections:
-            connection.close()
+            try:
+                connection.close()
+            except Exception as error:  # a client whose thread died raises anything; it is given up anyway
+                log.info("connections not closed in order", error=describe(error))
         self._connections.clear()
 
     def _connect(self, **settings: Any) -> KafkaNetClient:

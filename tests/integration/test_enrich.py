@@ -1,0 +1,237 @@
+"""`entityclip enrich` with a real embedded store and a real HTTP server that speaks the OpenAI protocol."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.checkpoint import model_id
+from tests.fakes import prepared
+from tests.llm_server import LlmServer
+from worker import enrich
+from worker.cli.main import run_command
+from worker.enrich import stored_post
+from worker.errors import ExitCode
+from worker.index import Point, VectorIndex, Where
+from worker.stages.points import post_points
+from worker.store.client import Store, open_store
+from worker.types import Explanation, ExplanationStatus
+
+DIM = 32
+FAILED = Explanation(status=ExplanationStatus.FAILED)
+
+
+class Enrich:
+    """The command over one test's own collection."""
+
+    def __init__(self, index: VectorIndex, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        self.index = index
+        self._options = options
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> tuple[int, str]:
+        """Exit code, and what was printed on both streams."""
+        code = run_command(["enrich", *self._options, *arguments])
+        printed = self._capsys.readouterr()
+        return code, printed.out + printed.err
+
+    def put(
+        self, post_id: str, explanation: Explanation, *, windows: int = 1, images: int = 0, **fields: Any
+    ) -> None:
+        """A post that a worker has stored."""
+        post = prepared(
+            post_id,
+            windows=tuple(f"Window {number} of {post_id} about Angela Merkel" for number in range(windows)),
+            images=images,
+        )
+        post = replace(post, explanation=explanation, post=replace(post.post, **fields))
+        ones = np.ones(DIM, np.float32)
+        self.index.upsert(post_points(post, [ones] * images, [ones] * windows, "m"))
+
+    def statuses(self, post_id: str) -> set[tuple[str, bool]]:
+        """Of the post's points: the explanation's status, and whether there is a text."""
+        points = self.index.scroll(Where(post_id=post_id))
+        return {(str(p.payload["explanation_status"]), bool(p.payload["explanation"])) for p in points}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with open_store(str(tmp_path_factory.mktemp("store"))) as opened:
+        yield opened
+
+
+@pytest.fixture
+def llm() -> Iterator[LlmServer]:
+    with LlmServer() as server:
+        yield server
+
+
+@pytest.fixture
+def command(
+    store: Store,
+    llm: LlmServer,
+    random_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Enrich:
+    alias = f"test-{uuid.uuid4().hex}"
+    index = VectorIndex(store, alias, model_id(random_checkpoint), DIM)
+    index.open_or_create()
+    settings = {
+        "ALIAS": alias,
+        "LLM__BASE_URL": llm.url,
+        "LLM__CALLS": "1",
+        "LLM__DEADLINE_S": "5",
+        "LLM__OPT_OUT_SOURCES": '["private"]',
+        "LLM__USD_PER_MILLION_PROMPT_TOKENS": "1000",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(f"ENTITYCLIP_{name}", value)
+    return Enrich(index, ["--store", store.target, "--model", str(random_checkpoint)], capsys)
+
+
+def test_a_post_that_failed_is_explained_with_all_its_points(command: Enrich) -> None:
+    command.put("a", FAILED, windows=3, images=2)
+    code, printed = command()
+    assert code == ExitCode.DONE
+    assert command.statuses("a") == {("generated", True)}
+    assert "1 posts: 1 explained, 0 without a known entity, 0 failed" in printed
+    assert "5 points written" in printed
+
+
+def test_a_post_of_several_points_is_sent_once_with_its_first_window(command: Enrich, llm: LlmServer) -> None:
+    command.put("a", FAILED, windows=3, images=2)
+    command()
+    (request,) = llm.requests
+    assert "Window 0 of a" in str(request.body)
+    assert "Window 1 of a" not in str(request.body)
+
+
+def test_no_vector_changes(command: Enrich) -> None:
+    command.put("a", FAILED)
+    (before,) = command.index.scroll(with_vectors=True)
+    command()
+    (after,) = command.index.scroll(with_vectors=True)
+    np.testing.assert_array_equal(before.vectors["text"], after.vectors["text"])
+    changed = {name for name in after.payload if after.payload[name] != before.payload[name]}
+    assert changed == {"explanation", "explanation_status"}
+
+
+def test_only_failures_are_explained_unless_all_are_asked_for(command: Enrich) -> None:
+    command.put("none", Explanation())
+    command.put("unknown", Explanation(status=ExplanationStatus.UNKNOWN))
+    command.put("given", Explanation("theirs", ExplanationStatus.GIVEN))
+    assert "0 posts" in command()[1]
+    assert "1 posts: 1 explained" in command("--all")[1]
+    assert command.statuses("none") == {("generated", True)}
+    assert command.statuses("unknown") == {("unknown", False)}
+    assert command.statuses("given") == {("given", True)}
+
+
+def test_a_post_without_a_known_entity_is_not_asked_about_again(command: Enrich, llm: LlmServer) -> None:
+    llm.behave("unknown")
+    command.put("a", FAILED)
+    assert "1 without a known entity" in command()[1]
+    assert command.statuses("a") == {("unknown", False)}
+    assert "0 posts" in command()[1]
+
+
+def test_a_post_that_fails_again_stays_as_it_is_for_the_next_run(command: Enrich, llm: LlmServer) -> None:
+    command.put("a", FAILED)
+    llm.behave("status", status=500)
+    assert "1 failed" in command()[1]
+    assert command.statuses("a") == {("failed", False)}
+    llm.behave("ok")
+    assert "1 explained" in command()[1]
+
+
+def test_a_source_that_opted_out_is_not_sent(command: Enrich, llm: LlmServer) -> None:
+    command.put("a", FAILED, source="private")
+    assert "1 not to be sent" in command()[1]
+    assert llm.count == 0
+
+
+def test_content_that_changed_meanwhile_is_left_alone(
+    command: Enrich, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command.put("a", FAILED)
+    write = enrich.Enrichment._write
+
+    def overtaken(run: enrich.Enrichment, points: list[Point], explanation: Explanation) -> None:
+        (stored,) = command.index.scroll(with_vectors=True)
+        fresh = {**stored.payload, "content_hash": "other", "explanation": "newer"}
+        command.index.upsert([Point(stored.id, stored.vectors, fresh)])
+        write(run, points, explanation)
+
+    monkeypatch.setattr(enrich.Enrichment, "_write", overtaken)
+    command()
+    (stored,) = command.index.scroll()
+    assert (stored.payload["explanation"], stored.payload["explanation_status"]) == ("newer", "failed")
+
+
+def test_a_limit_is_kept_and_the_next_run_goes_on(command: Enrich) -> None:
+    for number in range(5):
+        command.put(f"post{number}", FAILED, windows=2)
+    assert "3 posts: 3 explained" in command("--limit", "3")[1]
+    assert "2 posts: 2 explained" in command()[1]
+
+
+def test_a_dry_run_asks_and_writes_nothing(command: Enrich, llm: LlmServer) -> None:
+    for number in range(3):
+        command.put(f"post{number}", FAILED, windows=2)
+    code, printed = command("--dry-run")
+    assert (code, llm.count) == (ExitCode.DONE, 0)
+    assert "3 posts are to be explained" in printed
+    assert command.statuses("post0") == {("failed", False)}
+
+
+def test_many_posts_are_asked_about_side_by_side(
+    command: Enrich, llm: LlmServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENTITYCLIP_LLM__CONCURRENCY", "20")
+    for number in range(20):
+        command.put(f"post{number}", FAILED)
+    llm.behave("slow", seconds=1.0)
+    assert "20 posts: 20 explained" in command()[1]
+    times = sorted(seen.at_s for seen in llm.requests)
+    assert times[-1] - times[0] < 10  # one after the other, the last would come 19 s after the first
+
+
+def test_an_llm_that_fails_for_every_post_stops_the_run(
+    command: Enrich, llm: LlmServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enrich, "_FAILURES", 5)
+    monkeypatch.setenv("ENTITYCLIP_LLM__CONCURRENCY", "2")
+    for number in range(20):
+        command.put(f"post{number}", FAILED)
+    llm.behave("status", status=500)
+    code, printed = command()
+    assert code == ExitCode.UNAVAILABLE
+    assert "the LLM failed for 5 posts" in printed
+    assert llm.count < 20
+
+
+def test_the_tokens_and_their_cost_are_told(command: Enrich, llm: LlmServer) -> None:
+    command.put("a", FAILED)
+    printed = command()[1]
+    assert "0 prompt" not in printed
+    assert "0.0000 USD" not in printed
+
+
+def test_without_an_llm_it_is_a_configuration_error(command: Enrich, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ENTITYCLIP_LLM__BASE_URL")
+    code, printed = command()
+    assert code == ExitCode.CONFIG
+    assert "llm.base_url" in printed
+
+
+def test_an_image_only_post_is_read_back_from_its_picture() -> None:
+    image = Point("1", {}, {"post_id": "a", "kind": "image", "text": "", "entities": ["E"], "source": "s"})
+    post = stored_post([image])
+    assert (post.id, post.text, post.entities, post.source, post.published_at) == ("a", "", ("E",), "s", None)

@@ -1,0 +1,184 @@
+"""`entityclip enrich`: explain posts later that went by without an explanation.
+
+Only payloads change (`explanation`, `explanation_status`): the served vectors do not read explanations, so no
+vector changes and no pair is found that was not there before. What is written is no longer looked for, so a
+run that was stopped goes on where it was.
+
+The text that is explained is that of the post's first window, which is what the store holds of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from worker.errors import TransientError, WorkerError
+from worker.index import Point, VectorIndex, Where
+from worker.media import MediaStore
+from worker.types import Explanation, ExplanationStatus, Post
+
+_FAILURES = 50  # posts one after the other that the LLM failed for: it is away
+_WRITTEN = {ExplanationStatus.GENERATED, ExplanationStatus.UNKNOWN}
+
+
+class PostExplainer(Protocol):
+    """What `worker.explain.explainer.Explainer` does."""
+
+    async def explain(self, post: Post, image: bytes | None = None) -> Explanation:
+        """Explain a post; raises nothing but CancelledError."""
+
+
+class Enrichment:
+    """One run over an index. Lives on one event loop; the store is asked from threads.
+
+    Args:
+        index: open for writing or reading through an alias that names this model's collection.
+        statuses: of the points that are explained.
+        media: where pictures are, for an explainer that looks at them.
+        on_points: told how many points were dealt with, each time some were.
+
+    `counts` holds the posts by what became of them: `generated`, `unknown`, `failed` or `none`; and
+    `points`, those that were written.
+    """
+
+    def __init__(
+        self,
+        index: VectorIndex,
+        explainer: PostExplainer,
+        statuses: Sequence[ExplanationStatus],
+        *,
+        media: MediaStore | None = None,
+        on_points: Callable[[int], object] = lambda number: None,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._index = index
+        self._explainer = explainer
+        self._statuses = tuple(statuses)
+        self._media = media
+        self._on_points = on_points
+        self._failures = 0
+
+    async def run(self, *, limit: int | None = None, concurrency: int = 32) -> None:
+        """Explain what is to be explained, so many posts at once.
+
+        Args:
+            limit: posts at most.
+
+        Raises:
+            TransientError: the store is away, or the LLM fails for every post; run it again.
+            FatalError: the store refuses.
+        """
+        posts = waiting_posts(self._index, self._statuses, limit)
+        turn = asyncio.Lock()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(concurrency):
+                    group.create_task(self._work(posts, turn))
+        except* WorkerError as errors:
+            failure = errors
+        else:
+            return
+        raise _first(failure)
+
+    async def _work(self, posts: Iterator[str], turn: asyncio.Lock) -> None:
+        while True:
+            async with turn:  # a generator takes one caller at a time
+                post_id = await asyncio.to_thread(next, posts, None)
+            if post_id is None:
+                return
+            await self._enrich(post_id)
+
+    async def _enrich(self, post_id: str) -> None:
+        points = await asyncio.to_thread(lambda: list(self._index.scroll(Where(post_id=post_id))))
+        waiting = [point for point in points if point.payload.get("explanation_status") in self._statuses]
+        if not waiting:
+            return  # deleted, or explained by a worker meanwhile
+        explanation = await self._explainer.explain(stored_post(points), await self._picture(points))
+        self._note(explanation.status)
+        if explanation.status in _WRITTEN:
+            await asyncio.to_thread(self._write, waiting, explanation)
+            self.counts["points"] += len(waiting)
+        self._on_points(len(waiting))
+
+    def _note(self, status: ExplanationStatus) -> None:
+        self.counts[status.value] += 1
+        self._failures = self._failures + 1 if status is ExplanationStatus.FAILED else 0
+        if self._failures >= _FAILURES:
+            raise TransientError(f"the LLM failed for {self._failures} posts one after the other")
+
+    def _write(self, points: Sequence[Point], explanation: Explanation) -> None:
+        fields = {"explanation": explanation.text, "explanation_status": explanation.status.value}
+        for point in points:
+            content_hash = str(point.payload.get("content_hash", ""))
+            self._index.update(point.id, {}, fields, content_hash=content_hash)
+
+    async def _picture(self, points: Sequence[Point]) -> bytes | None:
+        hashes = [point.payload.get("content_hash") for point in points if _is_image(point)]
+        if self._media is None or not hashes:
+            return None
+        try:
+            return await asyncio.to_thread(self._media.get, str(hashes[0]))
+        except ValueError:  # a store that others filled may hold any hash
+            return None
+
+
+def waiting_posts(
+    index: VectorIndex, statuses: Sequence[ExplanationStatus], limit: int | None = None
+) -> Iterator[str]:
+    """The ids of the posts with a point of these statuses, each once; keeps them in memory."""
+    seen: set[str] = set()
+    for point in index.scroll(waiting(statuses)):
+        if limit is not None and len(seen) >= limit:
+            return
+        post_id = str(point.payload.get("post_id", ""))
+        if post_id not in seen:
+            seen.add(post_id)
+            yield post_id
+
+
+def waiting(statuses: Sequence[ExplanationStatus]) -> Where:
+    """Which points are to be explained."""
+    return Where(explanation_statuses=tuple(status.value for status in statuses))
+
+
+def stored_post(points: Sequence[Point]) -> Post:
+    """A post as far as its points hold it.
+
+    Args:
+        points: of one post, at least one.
+    """
+    first = min(points, key=lambda point: (_is_image(point), _number(point)))
+    fields = first.payload
+    entities = fields.get("entities")
+    published_at = fields.get("published_at")
+    return Post(
+        id=str(fields.get("post_id", "")),
+        text=str(fields.get("text") or ""),
+        published_at=None if published_at is None else datetime.fromisoformat(str(published_at)),
+        source=_text(first, "source"),
+        lang=_text(first, "lang"),
+        entities=tuple(map(str, entities)) if isinstance(entities, list | tuple) else (),
+        url=_text(first, "url"),
+    )
+
+
+def _is_image(point: Point) -> bool:
+    return point.payload.get("kind") == "image"
+
+
+def _number(point: Point) -> int:
+    window = point.payload.get("window")
+    return window if isinstance(window, int) else 0
+
+
+def _text(point: Point, name: str) -> str | None:
+    value = point.payload.get(name)
+    return None if value is None else str(value)
+
+
+def _first(group: ExceptionGroup[WorkerError]) -> WorkerError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, ExceptionGroup) else first

@@ -1,0 +1,44 @@
+"""What a checkpoint says about itself, read without its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from worker.errors import ConfigError
+from worker.matching import Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A checkpoint.
+
+    Args:
+        id: hash of its files; names the model in stores and matches.
+        dim: of its vectors.
+    """
+
+    id: str
+    dim: int
+    calibration: Calibration
+
+
+def read_model(model: str) -> ModelInfo:
+    """Look at a checkpoint; blocks for as long as hashing its files takes.
+
+    Args:
+        model: its folder, or `tiny`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    from model.checkpoint import CheckpointError, model_id, read_config, resolve  # torch takes seconds
+
+    try:
+        folder = resolve(model)
+        config = read_config(folder)
+        id_ = model_id(folder)
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error
+    fitted = config.matching
+    calibration = Calibration(fitted.slope, fitted.intercept, fitted.threshold)
+    return ModelInfo(id_, config.architecture.embed_dim, calibration)

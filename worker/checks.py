@@ -19,6 +19,7 @@ from worker.errors import ConfigError, ExitCode, FatalError, TransientError, Wor
 from worker.printable import one_line
 
 BOUND_S = 10.0
+_KAFKA_BOUND_S = 25.0  # its client gives up after 10 s by itself, and then finds out why
 _MODEL_BOUND_S = 300.0  # importing torch and reading weights is no connection
 _STORE_TIMEOUT_S = 8.0
 _DETAIL_CHARS = 400
@@ -56,7 +57,7 @@ def run_checks(config: Config, *, bound_s: float = BOUND_S) -> Iterator[Result]:
     """Make every check that the configuration asks for, all at once, each on a thread of its own.
 
     Args:
-        bound_s: of each connection.
+        bound_s: of each connection but Kafka's.
 
     Yields:
         Their results in a fixed order. A check that does not come back in its time is given up; its thread
@@ -83,7 +84,7 @@ class _Plan:
         config = self._config
         yield Check("store", self._store, bound_s)
         if any((spec or "").startswith("kafka:") for spec in _specs(config)):
-            yield Check("kafka", self._kafka, bound_s)
+            yield Check("kafka", self._kafka, _KAFKA_BOUND_S)
         if config.redis.url is not None:
             yield Check("redis", self._redis, bound_s)
         if config.llm.base_url is not None:

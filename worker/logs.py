@@ -13,15 +13,15 @@ Format = Literal["text", "json"]
 _LIBRARIES = ("kafka", "httpx", "httpx2", "openai", "qdrant_client", "redis")
 
 
-def configure_logging(level: str, fmt: Format = "text") -> None:
+def configure_logging(level: str, fmt: Format = "text", *, libraries: bool = True) -> None:
     """Log from this level up, one line an event. Once a process; a later call replaces it.
-
-    What the client libraries have to say goes the same way, from `warning` up.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
         fmt: `text` for `name=value` pairs, `json` for one JSON object a line with `timestamp`, `level`,
             `event` and the event's own fields.
+        libraries: whether what the client libraries have to say goes the same way, from `warning` up;
+            otherwise it is left out, for a command that says itself what went wrong.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -36,7 +36,7 @@ def configure_logging(level: str, fmt: Format = "text") -> None:
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    handler = _Forward()
+    handler = _Forward() if libraries else logging.NullHandler()
     for name in _LIBRARIES:
         library = logging.getLogger(name)
         library.handlers = [handler]

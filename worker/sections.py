@@ -115,10 +115,11 @@ class FetchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Args:
         enabled: otherwise a post with an address is a dead letter.
-        total_s: for one image, redirects and repeats included.
+        total_s: for one image, redirects and repeats included, waiting for our own bounds not.
         attempts: of one image, where its host fails or is busy.
         concurrency, per_host: downloads at once.
-        in_flight_bytes: of downloads, and of what was downloaded and is not decoded yet.
+        in_flight_bytes: of downloads, and of what was downloaded and is not decoded yet; one post's images
+            more at most.
         cache_bytes: of downloads kept in memory, for addresses that come again.
         allow_networks: private ranges that may be fetched from all the same, as `10.1.0.0/16`.
         opt_out_sources: their addresses are never fetched.

@@ -1,9 +1,10 @@
-"""`entityclip` whose tokenizer kills the process at one text, without a word, as a native crash does."""
+"""`entityclip` whose encoder kills the process at one text, as a native crash does, and hangs at another."""
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from model.encoder import Encoder
 from worker.cli.main import main
 
 KILLER = "kill this process"
+HANG = "hang for ever"
 
 _encode_texts = Encoder.encode_texts
 
@@ -20,6 +22,8 @@ _encode_texts = Encoder.encode_texts
 def _deadly(self: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
     if KILLER in texts:
         os.kill(os.getpid(), signal.SIGSEGV)
+    if HANG in texts:
+        threading.Event().wait()
     return _encode_texts(self, texts)
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,14 +16,18 @@ import pytest
 
 from model.checkpoint import model_id
 from tests.fakes import POSTS, prepared
+from tests.kafka.broker import Broker
 from worker.cli.main import run_command
 from worker.config import Config, load_config
 from worker.dead_letters import as_line, dead_letter_message
 from worker.errors import ConfigError, ExitCode, FatalError, Reason
 from worker.index import VectorIndex
+from worker.metrics import Metrics
+from worker.sections import KafkaConfig
 from worker.stages.points import post_points
 from worker.store.client import Store, open_store
-from worker.transport.base import Record
+from worker.transport.base import Message, Record
+from worker.transport.kafka.sink import KafkaSink
 from worker.transport.spec import Spec
 from worker.types import DeadLettered, Outcome, Unmatched
 from worker.why import Asked, Explained, Story, explain_why
@@ -293,6 +298,22 @@ def test_a_refused_posts_letter_and_outcome_are_found(
         ("image_unavailable", 2)
     ]
     assert [outcome["outcome"] for outcome in found.outcomes] == ["dead_lettered"]
+
+
+def test_topics_are_read_as_files_are(stored: Stored, kafka: Broker) -> None:
+    config = KafkaConfig(bootstrap_servers=kafka.bootstrap)
+    outcomes, dead = f"outcomes-{stored.alias}", f"dead-{stored.alias}"
+    refused = DeadLettered(Record(POSTS, 7, b"bad", b"{}"), Reason.EMPTY_POST, "nothing", "decode", 1)
+    for topic, message in (
+        (outcomes, Message(b"posts-0-7", encode_outcome(refused))),
+        (dead, dead_letter_message(refused)),
+    ):
+        with closing(KafkaSink(config, topic, Metrics())) as sink:
+            sink.write([message])
+    asked = Asked(("bad",), outcomes=Spec("kafka", outcomes), dead_letters=Spec("kafka", dead))
+    (found,) = explain_why(asked, msgspec.structs.replace(stored.config(), kafka=config)).posts
+    assert [outcome["reason"] for outcome in found.outcomes or ()] == ["empty_post"]
+    assert [letter["stage"] for letter in found.dead_letters or ()] == ["decode"]
 
 
 def test_sinks_that_are_not_named_are_told_from_sinks_that_hold_nothing(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.kafka.broker import Broker, BrokerUnavailable
-
-_LEFT_SOCKET = "Exception ignored in. <socket.socket"
-_UNRAISABLE = "pytest.PytestUnraisableExceptionWarning"
 
 
 def start_or_skip(broker: Broker) -> Broker:
@@ -32,14 +30,15 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def own_kafka(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Broker]:
+def own_kafka(tmp_path: Path) -> Iterator[Broker]:
     """A broker that the test may stop, freeze or kill."""
-    # The client library leaves a socket that was refused to the garbage collector.
-    request.node.add_marker(pytest.mark.filterwarnings(f"ignore:{_LEFT_SOCKET}:{_UNRAISABLE}"))
-    broker = start_or_skip(Broker(tmp_path / "kafka"))
-    yield broker
-    broker.kill()
-    gc.collect()
+    with warnings.catch_warnings():
+        # The client library leaves a socket that was refused to the garbage collector.
+        warnings.filterwarnings("ignore", "unclosed <socket", ResourceWarning)
+        broker = start_or_skip(Broker(tmp_path / "kafka"))
+        yield broker
+        broker.kill()
+        gc.collect()
 
 
 @pytest.fixture(scope="module")

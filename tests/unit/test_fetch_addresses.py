@@ -112,8 +112,9 @@ def test_mapped_form_of_an_allowed_address_is_permitted() -> None:
     assert AddressPolicy.of(["127.0.0.1/32"]).permits(ip_address("::ffff:127.0.0.1"))
 
 
-def test_scoped_address_is_refused_inside_an_allowed_network() -> None:
-    assert not AddressPolicy.of(["fe80::/10"]).permits(ip_address("fe80::1%eth0"))
+@pytest.mark.parametrize("address", ["fe80::1%eth0", "::ffff:10.0.0.1%eth0"])
+def test_scoped_address_is_refused_inside_an_allowed_network(address: str) -> None:
+    assert not AddressPolicy.of(["fe80::/10", "10.0.0.0/8"]).permits(ip_address(address))
 
 
 @pytest.mark.parametrize("network", ["10.1.2.3/16", "private", "", "10.0.0.0/33"])

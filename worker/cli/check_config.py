@@ -39,7 +39,7 @@ def check_config(
     from worker.checks import run_checks
     from worker.logs import configure_logging
 
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, libraries=False)
     worst: int = ExitCode.DONE
     for result in run_checks(settings):
         typer.echo(f"{_WORDS.get(result.code, 'failed'):<7}{result.name}: {result.detail}", err=True)

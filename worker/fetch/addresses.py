@@ -105,10 +105,11 @@ class AddressPolicy:
 
     def permits(self, address: Address) -> bool:
         """Whether this address may be connected to."""
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        scoped = isinstance(address, IPv6Address) and address.scope_id is not None
-        return is_public(address) or (not scoped and any(address in network for network in self.allowed))
+        if isinstance(address, IPv6Address):
+            if address.scope_id is not None:
+                return False
+            address = address.ipv4_mapped or address
+        return is_public(address) or any(address in network for network in self.allowed)
 
     def check(self, host: str, answer: Sequence[str]) -> list[str]:
         """All addresses that a name resolved to, in their order, each permitted.

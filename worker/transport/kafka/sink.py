@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 from kafka import KafkaProducer
@@ -19,8 +19,7 @@ from worker.transport.kafka.connection import Client
 from worker.transport.kafka.errors import TooLarge, describe, is_too_large, mapped
 from worker.transport.kafka.topics import ensure_topic
 
-_DELIVERY_S = 25.0  # after which the client gives a record up
-_WAIT_S = 30.0  # after which we do
+_MARGIN_S = 5.0  # that the client has to report a record it gave up
 _CLOSE_S = 2.0
 
 log = structlog.stdlib.get_logger("worker.kafka")
@@ -32,33 +31,36 @@ class Producer:
     A producer that failed to deliver is closed and the next call builds another, so that nothing it still
     holds goes out behind what is written later.
 
+    Args:
+        delivery_s: after which a record that is not acknowledged is given up; 10 s at least.
+
     Raises:
         ConfigError, TransientError: it cannot be opened; see `Client`.
     """
 
-    def __init__(self, config: KafkaConfig, metrics: Metrics) -> None:
+    def __init__(self, config: KafkaConfig, metrics: Metrics, *, delivery_s: float = 25.0) -> None:
+        self._delivery_s = delivery_s
         self._config = config
         self._metrics = metrics
         self._lock = threading.Lock()
         self._client: Client[KafkaProducer] | None = self._open()
 
     def send(self, topic: str, messages: Sequence[Message]) -> None:
-        """Send all and wait for all; blocks for at most about 40 s.
+        """Send all and wait for all; blocks for `delivery_s` and about 10 s more at most, unless some are
+        too large, which are then found one by one.
 
         Raises:
             TransientError: some may be unwritten.
             ConfigError: the topic must not be written.
             TooLarge: some are too large; the others are written.
         """
-        client = self._ready()
-        too_large: list[int] = []
-        try:
-            self._send(client.api, topic, messages, too_large)
-        except KafkaError as error:
-            self._discard(client)
-            raise mapped(error, f"writing to topic {topic}") from error
+        too_large, suspects = self._attempt(topic, messages)
+        for index in suspects:
+            # Refused for its size, or for that of another: after one the library fails all it holds.
+            if any(self._attempt(topic, [messages[index]])):
+                too_large.append(index)
         if too_large:
-            raise TooLarge(topic, too_large, [_size(messages[index]) for index in too_large])
+            raise TooLarge(topic, sorted(too_large), [_size(messages[index]) for index in too_large])
 
     def close(self) -> None:
         """Let go of it within about 3 s; never raises."""
@@ -67,10 +69,24 @@ class Producer:
         if client is not None:
             _close(client)
 
-    def _send(
+    def _attempt(self, topic: str, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
+        """Send and wait; the indices that the client refused for their size, and that the broker did."""
+        client = self._ready()
+        too_large: list[int] = []
+        suspects: list[int] = []
+        try:
+            futures = self._enqueue(client.api, topic, messages, too_large)
+            self._wait(futures, suspects)
+        except KafkaError as error:
+            self._discard(client)
+            raise mapped(error, f"writing to topic {topic}") from error
+        if suspects:
+            self._discard(client)
+        return too_large, suspects
+
+    def _enqueue(
         self, api: KafkaProducer, topic: str, messages: Sequence[Message], too_large: list[int]
-    ) -> None:
-        deadline = time.monotonic() + _WAIT_S
+    ) -> dict[int, FutureRecordMetadata]:
         futures: dict[int, FutureRecordMetadata] = {}
         for index, message in enumerate(messages):
             try:
@@ -79,13 +95,17 @@ class Producer:
                 if not is_too_large(error):
                     raise
                 too_large.append(index)
+        return futures
+
+    def _wait(self, futures: Mapping[int, FutureRecordMetadata], suspects: list[int]) -> None:
+        deadline = time.monotonic() + self._delivery_s + _MARGIN_S
         for index, future in futures.items():
             try:
                 future.get(timeout=max(0.0, deadline - time.monotonic()))
             except KafkaError as error:
                 if not is_too_large(error):
                     raise
-                too_large.append(index)
+                suspects.append(index)
 
     def _ready(self) -> Client[KafkaProducer]:
         with self._lock:
@@ -110,8 +130,8 @@ class Producer:
             enable_idempotence=True,
             compression_type=None if compression == "none" else compression,
             max_request_size=self._config.request_bytes,
-            delivery_timeout_ms=int(_DELIVERY_S * 1000),
-            max_block_ms=int(_DELIVERY_S * 1000),
+            delivery_timeout_ms=int(self._delivery_s * 1000),
+            max_block_ms=int(self._delivery_s * 1000),
             linger_ms=2,
             batch_size=256 << 10,
             allow_auto_create_topics=False,

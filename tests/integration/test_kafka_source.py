@@ -27,7 +27,7 @@ from worker.metrics import Metrics
 from worker.transport.base import Partition
 from worker.transport.kafka.connection import admin
 from worker.transport.kafka.source import KafkaSource
-from worker.transport.kafka.topics import ensure_topic, topic_exists
+from worker.transport.kafka.topics import ensure_topic, partition_numbers
 
 
 def test_a_record_is_delivered_as_it_was_produced(kafka: Broker) -> None:
@@ -323,7 +323,7 @@ def test_a_missing_topic_that_must_not_be_made_is_named(kafka: Broker) -> None:
     config, topic = settings(kafka, create_topics=False), new_topic()
     with pytest.raises(ConfigError, match=topic):
         KafkaSource(config, topic, Metrics())
-    assert not topic_exists(config, topic)
+    assert partition_numbers(config, topic) == []
 
 
 def test_a_topic_that_cannot_be_replicated_so_often_is_an_error_of_configuration(kafka: Broker) -> None:
@@ -343,7 +343,7 @@ def test_a_topic_that_another_worker_makes_first_is_used(
 
     monkeypatch.setattr(KafkaAdminClient, "create_topics", create_twice)
     ensure_topic(config, topic)
-    assert topic_exists(config, topic)
+    assert partition_numbers(config, topic) == [0]
 
 
 # -- broken clients and records -------------------------------------------------------------------

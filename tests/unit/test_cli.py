@@ -15,7 +15,7 @@ from worker.cli.main import app, run_command
 from worker.cli.options import parse_since
 from worker.errors import ExitCode
 
-COMMANDS = ("demo", "run", "query", "why", "train", "evaluate", "calibrate", "convert", "check-config")
+COMMANDS = ("demo", "run", "query", "why", "enrich", "train", "evaluate", "calibrate", "convert", "check-config")
 NOW = datetime(2026, 5, 10, 12, tzinfo=UTC)
 
 

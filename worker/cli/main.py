@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import check_config, dead_letters, demo, model_commands, query, run, why
+from worker.cli import check_config, dead_letters, demo, enrich, model_commands, query, run, why
 from worker.errors import ExitCode, WorkerError
 from worker.printable import one_line
 
@@ -50,6 +50,7 @@ app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.command("run", epilog=run.EXAMPLE)(run.run)
 app.command("query", epilog=query.EXAMPLE)(query.query)
 app.command("why", epilog=why.EXAMPLE)(why.why)
+app.command("enrich", epilog=enrich.EXAMPLE)(enrich.enrich)
 app.command("train", epilog=model_commands.TRAIN_EXAMPLE)(model_commands.train)
 app.command("evaluate", epilog=model_commands.EVALUATE_EXAMPLE)(model_commands.evaluate)
 app.command("calibrate", epilog=model_commands.CALIBRATE_EXAMPLE)(model_commands.calibrate)

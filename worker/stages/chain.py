@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from worker.errors import FatalError
+from worker.errors import ConfigError, FatalError
 from worker.health import Health
 from worker.intake import Decoded, Work
 from worker.metrics import Metrics
@@ -144,6 +144,7 @@ class Chain:
         """Look after the threads.
 
         Raises:
+            ConfigError: what a stage works with cannot be opened as configured.
             FatalError: one of them failed; names the stage and what happened.
         """
         try:
@@ -153,6 +154,8 @@ class Chain:
             if dead and self._failures.empty():
                 raise FatalError(f"the {dead[0]} stage died without saying why") from None
             return
+        if isinstance(error, ConfigError):
+            raise error
         lines = str(error).splitlines() or [type(error).__name__]
         kind = "" if isinstance(error, FatalError) else f"{type(error).__name__}: "
         raise FatalError(f"the {name} stage failed: {kind}{lines[0]}") from error

@@ -17,7 +17,7 @@ from worker.sections import KafkaConfig
 from worker.transport.base import Partition, Record
 from worker.transport.kafka.connection import REQUEST_S, Client, admin
 from worker.transport.kafka.errors import is_unreadable, mapped
-from worker.transport.kafka.topics import topic_exists
+from worker.transport.kafka.topics import partition_numbers
 
 _PARTITION_BYTES = 1 << 20  # of one partition in a broker's answer; a larger batch comes whole
 _POLL_MS = 500
@@ -77,8 +77,11 @@ def read_topic(config: KafkaConfig, topic: str, *, until_end: bool = True) -> It
         TransientError: no broker answered, or none for 30 s.
         FatalError: a record cannot be read.
     """
+    numbers = partition_numbers(config, topic)
+    if not numbers:
+        raise ConfigError(f"Kafka has no topic {topic}")
+    partitions = [TopicPartition(topic, number) for number in numbers]
     with _consumer(config, topic) as consumer:
-        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
         consumer.assign(partitions)
         consumer.seek_to_beginning()
         ends = consumer.end_offsets(partitions, timeout_ms=REQUEST_S * 1000)
@@ -97,10 +100,10 @@ def read_topic(config: KafkaConfig, topic: str, *, until_end: bool = True) -> It
 
 def read_at(config: KafkaConfig, partition: Partition, offset: int) -> Record | None:
     """One record; None if it is there no more. Errors as `read_topic`."""
+    if partition.number not in partition_numbers(config, partition.topic):
+        return None
+    place = TopicPartition(partition.topic, partition.number)
     with _consumer(config, partition.topic) as consumer:
-        place = TopicPartition(partition.topic, partition.number)
-        if partition.number not in consumer.partitions_for_topic(partition.topic):
-            return None
         consumer.assign([place])
         first = consumer.beginning_offsets([place], timeout_ms=REQUEST_S * 1000)[place]
         end = consumer.end_offsets([place], timeout_ms=REQUEST_S * 1000)[place]
@@ -139,8 +142,6 @@ def find_unreadable(config: KafkaConfig, positions: Mapping[Partition, int]) -> 
 
 @contextmanager
 def _consumer(config: KafkaConfig, topic: str) -> Iterator[KafkaConsumer]:
-    if not topic_exists(config, topic):
-        raise ConfigError(f"Kafka has no topic {topic}")
     client = Client(KafkaConsumer, config, group_id=None, **fetch_settings(config))
     try:
         yield client.api

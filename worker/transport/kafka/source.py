@@ -41,6 +41,7 @@ from worker.transport.kafka.topics import ensure_topic
 _COMMIT_S = 5.0
 _ADOPT_S = 5.0
 _MEASURE_S = 1.0
+_LEARN_S = 5.0
 _CLEAN_S = 1.5
 _LEAVE_S = 1.0
 _HEARTBEAT_S = 0.5  # how soon a member hears that another joins, during which nobody gets records
@@ -259,6 +260,7 @@ class KafkaSource:
 
         listener = Listener(self._assignment, lambda places: consumer.pause(*places), release)
         consumer.subscribe([self._topic], listener=listener)
+        _learn(consumer, self._topic)
         return client
 
     def _consumer(self) -> KafkaConsumer:
@@ -382,6 +384,27 @@ class KafkaSource:
                 owned.stop_at = owned.end
             if owned.stop_at is not None and owned.position >= owned.stop_at:
                 owned.done = True
+
+
+def _learn(consumer: KafkaConsumer, topic: str) -> None:
+    """Wait until the client knows the topic's partitions, at most 5 s.
+
+    Its subscription asks for them, but an answer that was under way just then makes it forget that. As the
+    leader of the group it would assign nothing to anybody, until its metadata are old enough.
+    """
+
+    def known() -> bool:
+        if consumer._cluster.partitions_for_topic(topic) is not None:
+            return True
+        consumer._cluster.request_update()
+        return False
+
+    tenacity.Retrying(
+        retry=tenacity.retry_if_result(lambda is_known: not is_known),
+        wait=tenacity.wait_fixed(0.02),
+        stop=tenacity.stop_after_delay(_LEARN_S),
+        retry_error_callback=lambda state: False,
+    )(known)
 
 
 def _log_release(offsets: Offsets, outcome: object) -> None:

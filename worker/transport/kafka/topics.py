@@ -32,10 +32,11 @@ def ensure_topic(config: KafkaConfig, topic: str) -> None:
         _create(client, config, topic)
 
 
-def topic_exists(config: KafkaConfig, topic: str) -> bool:
-    """Whether the topic is there; errors as `ensure_topic`."""
+def partition_numbers(config: KafkaConfig, topic: str) -> list[int]:
+    """The topic's partitions; empty if it is not there. Errors as `ensure_topic`."""
     with admin(config, f"looking for topic {topic}") as client:
-        return _describe(client, topic) is not None
+        description = _describe(client, topic)
+    return sorted(each["partition_index"] for each in (description or {}).get("partitions", ()))
 
 
 def max_request_bytes(config: KafkaConfig, topic: str) -> int:

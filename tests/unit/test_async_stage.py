@@ -1,0 +1,135 @@
+"""A stage that waits: many at once, each handed on as it finishes, and a failure that is told."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from worker.health import Health
+from worker.metrics import Metrics
+from worker.sections import HealthConfig
+from worker.stages.async_stage import AsyncStage, AsyncStep
+
+
+class Bench:
+    """A stage over a step of the test's own, and what came out of it."""
+
+    def __init__(self, step: AsyncStep[int, int], *, health: Health | None = None) -> None:
+        self.results: queue.Queue[int] = queue.Queue()
+        self.failures: queue.Queue[tuple[str, BaseException]] = queue.Queue()
+        self.done: list[int] = []
+        self.closed = threading.Event()
+        self.abandon = threading.Event()
+        self.metrics = Metrics(("wait",))
+
+        @asynccontextmanager
+        async def open_step() -> AsyncIterator[AsyncStep[int, int]]:
+            try:
+                yield step
+            finally:
+                self.closed.set()
+
+        self.stage = AsyncStage[int, int](
+            "wait",
+            open_step,
+            hand_on=self.results.put,
+            failed=lambda name, error: self.failures.put((name, error)),
+            metrics=self.metrics,
+            health=health or Health(HealthConfig()),
+            abandon=self.abandon,
+            done=lambda item, seconds: self.done.append(item),
+        )
+
+    def start(self) -> Bench:
+        self.stage.start()
+        return self
+
+
+@pytest.fixture
+def benches() -> Iterator[list[Bench]]:
+    made: list[Bench] = []
+    yield made
+    for bench in made:
+        bench.abandon.set()
+        assert bench.stage.join(10)
+
+
+def test_items_wait_side_by_side_and_a_slow_one_holds_nothing_up(benches: list[Bench]) -> None:
+    gate = asyncio.Event()
+
+    async def step(item: int) -> int:
+        if item == 0:
+            await gate.wait()
+        elif item == 50:
+            gate.set()
+        return item
+
+    bench = Bench(step).start()
+    benches.append(bench)
+    for item in range(51):
+        bench.stage.put(item)
+    assert [bench.results.get(timeout=10) for _ in range(51)] == [*range(1, 51), 0]
+    assert bench.done[-1] == 0
+    assert bench.metrics.registry.get_sample_value("entityclip_stage_seconds_count", {"stage": "wait"}) == 51
+
+
+def test_an_exception_ends_the_stage_and_is_told_once(benches: list[Bench]) -> None:
+    async def step(item: int) -> int:
+        raise ValueError(f"bad {item}")
+
+    bench = Bench(step).start()
+    benches.append(bench)
+    bench.stage.put(1)
+    name, error = bench.failures.get(timeout=10)
+    assert (name, str(error)) == ("wait", "bad 1")
+    assert bench.stage.join(10)
+    assert bench.closed.is_set()
+
+
+def test_abandoned_items_are_cancelled_and_what_was_opened_is_closed() -> None:
+    cancelled = threading.Event()
+
+    async def step(item: int) -> int:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return item
+
+    bench = Bench(step).start()
+    bench.stage.put(1)
+    bench.abandon.set()
+    assert bench.stage.join(10)
+    assert bench.closed.is_set()
+    assert bench.results.empty()
+    assert bench.failures.empty()
+
+
+def test_a_loop_that_is_blocked_is_a_stall(benches: list[Bench]) -> None:
+    now = [0.0]
+    health = Health(HealthConfig(stalled_s=5.0), clock=lambda: now[0])
+    health.warm()
+    inside, leave = threading.Event(), threading.Event()
+
+    async def step(item: int) -> int:
+        inside.set()
+        leave.wait(10)  # what no step should do
+        return item
+
+    bench = Bench(step, health=health).start()
+    benches.append(bench)
+    bench.stage.put(1)
+    assert inside.wait(10)
+    health.tick()
+    now[0] = 6.0
+    health.tick()
+    ready, reasons = health.ready()
+    leave.set()
+    assert not ready
+    assert "wait" in reasons[0]

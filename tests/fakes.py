@@ -12,7 +12,7 @@ from datetime import datetime
 import numpy as np
 
 from worker.errors import TransientError
-from worker.intake import Decoded
+from worker.flow.intake import Decoded
 from worker.stages.async_stage import AsyncStep
 from worker.stages.chain import Steps
 from worker.transport.base import Message, Partition, Record

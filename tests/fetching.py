@@ -12,7 +12,7 @@ import pytest
 from model.images import ImageLimits
 from worker.errors import InvalidPost
 from worker.fetch.fetcher import Fetcher
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import FetchConfig
 
 PATIENCE_S = 30.0

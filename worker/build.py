@@ -16,30 +16,30 @@ from worker.coordination.emitted import EmittedPairs
 from worker.coordination.redis import open_redis
 from worker.endpoints import media_root, open_sinks, open_source
 from worker.errors import ConfigError
+from worker.flow.limits import DeadLetterGuard
+from worker.flow.pipeline import Pipeline, Settings
 from worker.gathering import open_gather
-from worker.health import Health
-from worker.http import serving
 from worker.index import VectorIndex
-from worker.limits import DeadLetterGuard
-from worker.logs import configure_logging
 from worker.matching import Calibration, Matcher, MatchRules
 from worker.media import MediaStore
-from worker.metrics import Metrics
-from worker.pipeline import Pipeline, Settings
+from worker.observe.health import Health
+from worker.observe.http import serving
+from worker.observe.logs import configure_logging
+from worker.observe.metrics import Metrics
 from worker.posts import PostLimits
-from worker.prepare import LocalLoader, Preparer
-from worker.retention import Retention
 from worker.stages.chain import STAGES, Steps
 from worker.stages.emit import Emit
 from worker.stages.encode import Encode
 from worker.stages.index import Index
 from worker.stages.match import Match
+from worker.stages.prepare import LocalLoader, Preparer
 from worker.stages.stage import Batching
 from worker.stages.times import StageTimes
 from worker.store.client import open_store
 from worker.transport.base import still_ours
 from worker.transport.spec import SOURCE, parse_spec
 from worker.types import DeadLettered, Gathered, Outcome, Prepared
+from worker.upkeep.retention import Retention
 
 _PrepareStep = Callable[[Sequence[Gathered]], Sequence[Prepared | DeadLettered]]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from worker.config import Config
 from worker.coordination.emitted import EmittedPairs
 from worker.dead_letters import as_line, key_of_line
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.stages.emit import MatchSink
 from worker.transport.base import Sink, Source
 from worker.transport.files import FileSource, media_root_of

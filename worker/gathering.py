@@ -10,9 +10,9 @@ from worker.config import Config
 from worker.coordination.breaker import Breaker
 from worker.endpoints import media_root
 from worker.errors import InvalidPost, TransientError
-from worker.metrics import Metrics
-from worker.prepare import LocalLoader
+from worker.observe.metrics import Metrics
 from worker.stages.gather import Gather, PostExplainer
+from worker.stages.prepare import LocalLoader
 from worker.types import Explanation, ExplanationStatus, Post
 
 _SHOWN_SIDE = 512  # pixels

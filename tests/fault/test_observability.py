@@ -19,7 +19,7 @@ from tests.fault.planted import planted_pairs
 from tests.fault.streams import texts
 from tests.fault.test_outages import store_pid
 from tests.image_server import ImageServer
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.stages.chain import STAGES
 
 pytestmark = pytest.mark.chaos

@@ -18,7 +18,7 @@ from model.checkpoint import model_id
 from tests.kafka.broker import Broker
 from tests.llm_server import LlmServer
 from tests.redis_server import RedisServer, need_redis_server
-from worker.checks import run_checks
+from worker.checks.connections import run_checks
 from worker.cli.main import run_command
 from worker.config import Config, load_config
 from worker.errors import ConfigError, ExitCode

@@ -15,7 +15,7 @@ from worker.cli.main import run_command
 from worker.dead_letters import dead_letter_message
 from worker.endpoints import open_dead_letter_file
 from worker.errors import Reason
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import KafkaConfig
 from worker.transport.base import Headers, Message, Partition, Record
 from worker.types import DeadLettered

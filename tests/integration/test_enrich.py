@@ -17,14 +17,14 @@ import pytest
 from model.checkpoint import model_id
 from tests.fakes import prepared
 from tests.llm_server import LlmServer
-from worker import enrich
 from worker.cli.main import run_command
-from worker.enrich import stored_post
 from worker.errors import ExitCode
 from worker.index import Point, VectorIndex, Where
 from worker.stages.points import post_points
 from worker.store.client import Store, open_store
 from worker.types import Explanation, ExplanationStatus
+from worker.upkeep import enrich
+from worker.upkeep.enrich import stored_post
 
 DIM = 32
 FAILED = Explanation(status=ExplanationStatus.FAILED)

@@ -19,7 +19,7 @@ from worker.coordination.breaker import Breaker
 from worker.errors import ConfigError
 from worker.explain.explainer import Explainer, open_explainer
 from worker.explain.prompt import INSTRUCTIONS
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import LlmConfig, RedisConfig
 from worker.types import Explanation, ExplanationStatus, Post
 

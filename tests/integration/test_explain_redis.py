@@ -15,7 +15,7 @@ from tests.llm_server import LlmServer
 from tests.redis_server import RedisServer, need_redis_server
 from worker.coordination.breaker import Breaker
 from worker.explain.explainer import Explainer, open_explainer
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import LlmConfig, RedisConfig
 from worker.types import ExplanationStatus, Post
 

@@ -16,7 +16,7 @@ from tests.image_server import ImageServer, picture
 from worker.errors import InvalidPost, Reason
 from worker.fetch.fetcher import Fetcher
 from worker.fetch.resolve import Resolver
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import FetchConfig
 
 PUBLIC = FetchConfig(allow_networks=["127.0.0.1/32"], total_s=5.0)

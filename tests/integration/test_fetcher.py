@@ -14,7 +14,7 @@ from tests.fetching import NAME, OUTSIDE, SETTINGS, count, fetch, fetching, refu
 from tests.image_server import ImageServer, picture
 from worker.errors import ConfigError, InvalidPost, Reason
 from worker.fetch.fetcher import Fetcher
-from worker.metrics import FETCH_RESULTS, Metrics
+from worker.observe.metrics import FETCH_RESULTS, Metrics
 from worker.sections import FetchConfig
 
 

@@ -12,7 +12,7 @@ from tests.fetching import OUTSIDE, count, fetching, until
 from tests.image_server import ImageServer, picture
 from worker.errors import InvalidPost, Reason
 from worker.fetch.fetcher import Fetcher
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import FetchConfig
 
 

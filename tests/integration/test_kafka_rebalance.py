@@ -21,7 +21,7 @@ from tests.kafka.helpers import (
     take,
 )
 from worker.errors import TransientError
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import KafkaConfig
 from worker.transport.base import Partition, Record
 from worker.transport.kafka.clients import read_topic

@@ -9,7 +9,7 @@ import pytest
 from tests.kafka.broker import Broker
 from tests.kafka.helpers import fill, new_topic, numbered, settings
 from worker.errors import ConfigError, TransientError
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.transport.base import Message, Partition
 from worker.transport.kafka.clients import check, read_at, read_topic
 from worker.transport.kafka.connection import admin

@@ -23,7 +23,7 @@ from tests.kafka.helpers import (
     take,
 )
 from worker.errors import ConfigError, FatalError, TransientError
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.transport.base import Partition
 from worker.transport.kafka.connection import admin
 from worker.transport.kafka.source import KafkaSource

@@ -16,7 +16,7 @@ from worker.dead_letters import dead_letter_message, read_dead_letters
 from worker.endpoints import open_dead_letter_file
 from worker.errors import InvalidPost, Reason
 from worker.posts import PostLimits, decode_post
-from worker.prepare import LocalLoader, Preparer
+from worker.stages.prepare import LocalLoader, Preparer
 from worker.transport.base import Record
 from worker.transport.files import FileSource
 from worker.types import DeadLettered, Explanation, Gathered, Prepared

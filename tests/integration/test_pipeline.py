@@ -13,8 +13,8 @@ import pytest
 
 from tests.fakes import POSTS, MemorySource, passing_steps, prepared, record
 from worker.errors import FatalError, Reason, TransientError
-from worker.metrics import Metrics
-from worker.pipeline import Pipeline, Settings, Summary
+from worker.flow.pipeline import Pipeline, Settings, Summary
+from worker.observe.metrics import Metrics
 from worker.posts import PostLimits
 from worker.signals import stop_on_signal
 from worker.stages.chain import STAGES

@@ -21,8 +21,8 @@ from PIL import Image
 from worker.build import build_pipeline
 from worker.config import Config, load_config
 from worker.errors import ConfigError, FatalError, Reason
+from worker.flow.pipeline import Summary
 from worker.index import VectorIndex
-from worker.pipeline import Summary
 from worker.sections import EncodeConfig, LimitsConfig, MatchConfig
 from worker.store.client import open_store
 from worker.store.files import StoreFiles

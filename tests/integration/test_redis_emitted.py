@@ -14,7 +14,7 @@ from worker.coordination.breaker import Breaker
 from worker.coordination.emitted import EmittedPairs
 from worker.coordination.redis import SharedRedis, open_redis
 from worker.errors import TransientError
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import RedisConfig
 from worker.transport.base import Message, Partition
 from worker.transport.once import OnceSink

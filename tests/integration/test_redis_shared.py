@@ -13,7 +13,7 @@ from tests.redis_server import RedisServer, need_redis_server
 from worker.coordination.breaker import Breaker
 from worker.coordination.redis import AsyncSharedRedis, SharedRedis, check, open_async_redis, open_redis
 from worker.errors import ConfigError, TransientError
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import RedisConfig
 
 TIMEOUT_S = 0.2

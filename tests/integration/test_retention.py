@@ -18,9 +18,9 @@ from structlog.testing import capture_logs
 from worker.errors import FatalError, TransientError
 from worker.index import Point, VectorIndex
 from worker.media import MediaStore
-from worker.metrics import Metrics
-from worker.retention import Retention
+from worker.observe.metrics import Metrics
 from worker.store.client import Store, open_store
+from worker.upkeep.retention import Retention
 
 DAYS = 90.0
 NOW = datetime(2026, 5, 1, tzinfo=UTC)

@@ -9,11 +9,11 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from worker import http as status
 from worker.errors import ConfigError
-from worker.health import Health
-from worker.http import serving
-from worker.metrics import Metrics
+from worker.observe import http as status
+from worker.observe.health import Health
+from worker.observe.http import serving
+from worker.observe.metrics import Metrics
 from worker.sections import HealthConfig
 from worker.stages.chain import STAGES
 

@@ -22,7 +22,7 @@ from worker.config import Config, load_config
 from worker.dead_letters import as_line, dead_letter_message
 from worker.errors import ConfigError, ExitCode, FatalError, Reason
 from worker.index import VectorIndex
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import KafkaConfig
 from worker.stages.points import post_points
 from worker.store.client import Store, open_store
@@ -30,8 +30,8 @@ from worker.transport.base import Message, Record
 from worker.transport.kafka.sink import KafkaSink
 from worker.transport.spec import Spec
 from worker.types import DeadLettered, Outcome, Unmatched
-from worker.why import Asked, Explained, Story, explain_why
-from worker.why_pairs import Pair
+from worker.why.pairs import Pair
+from worker.why.report import Asked, Explained, Story, explain_why
 from worker.wire import encode_outcome
 
 DIM = 32  # of the random checkpoint, whose score is sigmoid(cosine + 2)

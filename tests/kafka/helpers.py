@@ -11,7 +11,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from tests.kafka.broker import Broker
 from worker.errors import TransientError
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import KafkaConfig
 from worker.transport.base import Message, Record
 from worker.transport.kafka.connection import Client

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import KafkaConfig
 from worker.transport.kafka.source import KafkaSource
 

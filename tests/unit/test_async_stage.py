@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from worker.health import Health
-from worker.metrics import Metrics
+from worker.observe.health import Health
+from worker.observe.metrics import Metrics
 from worker.sections import HealthConfig
 from worker.stages.async_stage import AsyncStage, AsyncStep
 

@@ -15,7 +15,11 @@ from worker.cli.main import app, run_command
 from worker.cli.options import parse_since
 from worker.errors import ExitCode
 
-COMMANDS = ("demo", "run", "query", "why", "enrich", "train", "evaluate", "calibrate", "convert", "check-config")
+COMMANDS = (
+    *("demo", "run", "query", "why", "enrich", "check-config"),
+    *("train", "evaluate", "calibrate", "convert"),
+)
+LETTERS = (["dead-letters", "list"], ["dead-letters", "replay"])
 NOW = datetime(2026, 5, 10, 12, tzinfo=UTC)
 
 
@@ -27,7 +31,7 @@ def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("arguments", [[name] for name in COMMANDS] + [["dead-letters", "list"], ["dead-letters", "replay"]])
+@pytest.mark.parametrize("arguments", [*([name] for name in COMMANDS), *LETTERS])
 def test_every_command_has_help_with_an_example(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

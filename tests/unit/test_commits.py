@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes import POSTS, record
-from worker.budget import Budget
-from worker.commits import CommitTracker
-from worker.sequencing import KeySequencer
+from worker.flow.budget import Budget
+from worker.flow.commits import CommitTracker
+from worker.flow.sequencing import KeySequencer
 from worker.transport.base import Partition
 
 OTHER = Partition("posts", 1)

@@ -9,9 +9,9 @@ import pytest
 
 from tests.fakes import record
 from worker.errors import InvalidPost, Reason
+from worker.flow.intake import Decoded
 from worker.gathering import OwnExplanations
-from worker.intake import Decoded
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.stages.gather import Gather, ImageFetcher, PostExplainer
 from worker.types import (
     DeadLettered,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.health import Health
+from worker.observe.health import Health
 from worker.sections import HealthConfig
 
 STALLED_S, DEAD_S = 60.0, 600.0

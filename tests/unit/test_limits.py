@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.fakes import record
 from worker.errors import FatalError, Reason
-from worker.limits import DeadLetterGuard
+from worker.flow.limits import DeadLetterGuard
 from worker.sections import DeadLetterLimits
 from worker.types import DeadLettered, Outcome, Unmatched
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from worker.logs import configure_logging
+from worker.observe.logs import configure_logging
 
 log = structlog.stdlib.get_logger("worker.test")
 LIBRARIES = ("kafka", "httpx", "httpx2", "openai", "qdrant_client", "redis")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker.errors import Reason
-from worker.metrics import OUTCOMES, Metrics
+from worker.observe.metrics import OUTCOMES, Metrics
 from worker.stages.chain import STAGES
 
 

@@ -18,7 +18,7 @@ from model.images import ImageLimits, ImageReason
 from tests import hostile
 from worker.errors import ConfigError, Reason, TransientError
 from worker.media import MediaStore
-from worker.prepare import LocalLoader, Preparer
+from worker.stages.prepare import LocalLoader, Preparer
 from worker.transport.base import Partition, Record
 from worker.types import (
     DeadLettered,

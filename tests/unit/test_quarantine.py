@@ -7,12 +7,12 @@ from collections import Counter
 import pytest
 
 from tests.fakes import POSTS, MemorySource, record
-from worker.budget import Budget
 from worker.coordination.attempts import NoAttempts
-from worker.intake import Decoded, Intake, Work
-from worker.metrics import Metrics
+from worker.flow.budget import Budget
+from worker.flow.intake import Decoded, Intake, Work
+from worker.flow.quarantine import Quarantine
+from worker.observe.metrics import Metrics
 from worker.posts import PostLimits
-from worker.quarantine import Quarantine
 from worker.transport.base import Partition
 from worker.types import DeadLettered
 

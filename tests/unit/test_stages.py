@@ -14,7 +14,7 @@ from tests.fakes import MemorySink, prepared, record
 from worker.errors import FatalError, InvalidPost, Reason, TransientError
 from worker.ids import image_point_id, match_id, text_point_id
 from worker.index import Point, Where
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.stages.emit import Emit
 from worker.stages.encode import Encode
 from worker.stages.index import Index

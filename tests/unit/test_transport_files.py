@@ -224,9 +224,7 @@ def test_offsets_that_cannot_be_written_are_transient(numbers: Path, tmp_path: P
     source.close()
 
 
-@pytest.mark.parametrize(
-    "spec", ["posts.jsonl", "kafka:", "kafka:a/b", "kafka:..", "file:", "", "s3:b"]
-)
+@pytest.mark.parametrize("spec", ["posts.jsonl", "kafka:", "kafka:a/b", "kafka:..", "file:", "", "s3:b"])
 def test_an_unknown_kind_of_source_is_refused(spec: str) -> None:
     with pytest.raises(ConfigError, match="source"):
         parse_spec(spec, SOURCE)

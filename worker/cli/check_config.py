@@ -36,8 +36,8 @@ def check_config(
     typer.echo(json.dumps(settings.redacted(), indent=2, ensure_ascii=False))
     if not connect:
         return ExitCode.DONE
-    from worker.checks import run_checks
-    from worker.logs import configure_logging
+    from worker.checks.connections import run_checks
+    from worker.observe.logs import configure_logging
 
     configure_logging(settings.log_level, libraries=False)
     worst: int = ExitCode.DONE

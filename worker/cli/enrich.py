@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from worker.config import Config
     from worker.index import VectorIndex
-    from worker.metrics import Metrics
+    from worker.observe.metrics import Metrics
     from worker.types import ExplanationStatus
 
 EXAMPLE = "Example: entityclip enrich --store entityclip-store --limit 1000 --config worker.toml"
@@ -45,8 +45,8 @@ def enrich(
     if settings.llm.base_url is None and not dry_run:
         raise ConfigError("no LLM is configured: set llm.base_url")
     from worker.index import VectorIndex
-    from worker.logs import configure_logging
     from worker.model_info import read_model
+    from worker.observe.logs import configure_logging
     from worker.store.client import open_store
     from worker.types import ExplanationStatus
 
@@ -65,7 +65,7 @@ def enrich(
 
 
 def _count(index: VectorIndex, statuses: list[ExplanationStatus], limit: int | None) -> None:
-    from worker.enrich import waiting_posts
+    from worker.upkeep.enrich import waiting_posts
 
     posts = sum(1 for _ in waiting_posts(index, statuses, limit))
     typer.echo(f"{posts} posts are to be explained; nothing was asked or written")
@@ -74,8 +74,8 @@ def _count(index: VectorIndex, statuses: list[ExplanationStatus], limit: int | N
 def _run(index: VectorIndex, statuses: list[ExplanationStatus], limit: int | None, settings: Config) -> None:
     from tqdm import tqdm
 
-    from worker.enrich import waiting
-    from worker.metrics import Metrics
+    from worker.observe.metrics import Metrics
+    from worker.upkeep.enrich import waiting
 
     metrics = Metrics()
     counts: Counter[str] | None = None
@@ -97,9 +97,9 @@ async def _enrich(
     on_points: Callable[[int], object],
 ) -> Counter[str]:
     from worker.coordination.breaker import Breaker
-    from worker.enrich import Enrichment
     from worker.explain.explainer import open_explainer
     from worker.media import MediaStore
+    from worker.upkeep.enrich import Enrichment
 
     media = MediaStore(Path(settings.media_store)) if settings.llm.vision and settings.media_store else None
     async with open_explainer(settings.llm, settings.redis, metrics, Breaker("Redis")) as explainer:

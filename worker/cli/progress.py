@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker.pipeline import Summary
+    from worker.flow.pipeline import Summary
     from worker.types import Outcome
 
 

@@ -15,7 +15,7 @@ from worker.errors import ConfigError, InvalidPost
 if TYPE_CHECKING:
     from worker.config import Config
     from worker.media import MediaStore
-    from worker.query import Answer, Query
+    from worker.query.search import Answer, Query
 
 EXAMPLE = 'Example: entityclip query "Saint Lucia" --since 7d --store entityclip-store'
 
@@ -56,7 +56,7 @@ def query(
     """
     asked = _question(text, image, top, since, source)
     settings = read_config(config, {"store": store, "model": model, "device": device})
-    from worker.query import run_query
+    from worker.query.search import run_query
 
     try:
         answer = run_query(
@@ -75,7 +75,7 @@ def query(
 
 
 def _question(text: str, image: Path | None, top: int, since: str | None, source: list[str] | None) -> Query:
-    from worker.query import Query
+    from worker.query.search import Query
 
     moment = parse_since(since)
     try:
@@ -85,7 +85,7 @@ def _question(text: str, image: Path | None, top: int, since: str | None, source
 
 
 def _write(asked: Query, answer: Answer, format_: Format, output: Path | None, settings: Config) -> None:
-    from worker.query_output import answer_html, answer_json, print_answer
+    from worker.query.output import answer_html, answer_json, print_answer
 
     if format_ is Format.TABLE and output is None:
         if answer.found:
@@ -113,7 +113,7 @@ def _write(asked: Query, answer: Answer, format_: Format, output: Path | None, s
 def _media(settings: Config) -> MediaStore | None:
     """The media store, if there is one already: a query makes none."""
     from worker.media import MediaStore
-    from worker.query_output import default_media_store
+    from worker.query.output import default_media_store
 
     folder = Path(settings.media_store) if settings.media_store else default_media_store(settings.store)
     return MediaStore(folder) if folder.is_dir() else None

@@ -45,8 +45,8 @@ def why(
         config, {"store": store, "model": model, "outcomes": outcomes, "dead_letters": dead_letters}
     )
     from worker.transport.spec import parse_spec
-    from worker.why import Asked, explain_why
-    from worker.why_output import print_why, why_json
+    from worker.why.output import print_why, why_json
+    from worker.why.report import Asked, explain_why
 
     asked = Asked(
         posts=(post,) if other in (None, post) else (post, str(other)),

@@ -33,7 +33,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from worker.coordination.breaker import Breaker
 from worker.errors import ConfigError, TransientError
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import RedisConfig
 
 Use = Literal["explanations", "attempts", "budget", "emitted"]

@@ -13,7 +13,7 @@ import msgspec
 
 from worker.dead_letters.replay import Obstacle
 from worker.errors import ConfigError, TransientError
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import KafkaConfig
 from worker.transport.base import Message, Record, Sink
 from worker.transport.spec import Spec

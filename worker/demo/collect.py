@@ -12,9 +12,9 @@ from worker.errors import InvalidPost, TransientError
 from worker.media import MediaStore
 from worker.page import post_text
 from worker.posts import decode_post
-from worker.prepare import LocalLoader
 from worker.printable import excerpt, one_line
-from worker.query_output import thumbnail_of
+from worker.query.output import thumbnail_of
+from worker.stages.prepare import LocalLoader
 from worker.types import DeadLettered, ImageRef, Match, Matched, Outcome, Unmatched
 
 MOST_MATCHES = 300

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from worker.demo.collect import Lone, Refused
 from worker.demo.judge import Judgement, Verdict, verdict
 from worker.demo.stream import Answer
-from worker.pipeline import Summary
+from worker.flow.pipeline import Summary
 from worker.types import Match
 
 

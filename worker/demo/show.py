@@ -21,10 +21,10 @@ from worker.demo.report import demo_page
 from worker.demo.stream import STREAM_NAME, Stream, StreamConfig, held_out_fold, write_stream
 from worker.demo.terminal import print_next, print_report
 from worker.errors import ConfigError
+from worker.flow.pipeline import Summary
 from worker.media import MediaStore
 from worker.page import DemoPage, render_demo, write_page
-from worker.pipeline import Summary
-from worker.query_output import default_media_store, thumbnail_of
+from worker.query.output import default_media_store, thumbnail_of
 from worker.signals import stop_on_signal
 
 if TYPE_CHECKING:

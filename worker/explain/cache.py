@@ -26,7 +26,7 @@ from worker.coordination.redis import AsyncSharedRedis
 from worker.errors import TransientError
 from worker.explain.answer import Answer
 from worker.explain.prompt import PROMPT_VERSION
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import LlmConfig
 
 MEMORY_ENTRIES: Final = 4096  # of at most some 2 KB each

@@ -16,7 +16,7 @@ from worker.explain.cache import ExplanationCache, cache_key
 from worker.explain.chat import LlmError
 from worker.explain.llm import LlmClient
 from worker.explain.prompt import is_sendable, messages, post_data
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import LlmConfig, RedisConfig
 from worker.types import Explanation, ExplanationStatus, Post
 

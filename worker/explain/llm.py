@@ -25,7 +25,7 @@ from worker.explain.answer import Answer, InvalidAnswer, parse_answer
 from worker.explain.budget import RateBudget
 from worker.explain.chat import ChatEndpoint, Completion, LlmError, Messages
 from worker.explain.prompt import ANSWER_SCHEMA
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import LlmConfig
 
 _SCHEMA = {"name": "explanation", "strict": True, "schema": ANSWER_SCHEMA}

@@ -18,7 +18,7 @@ from worker.fetch.content import SNIFFED_BYTES, check_image
 from worker.fetch.pool import Lease
 from worker.fetch.slots import Slots
 from worker.fetch.urls import follow, shown
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import FetchConfig
 
 _REDIRECTS = (301, 302, 303, 307, 308)

@@ -17,7 +17,7 @@ from worker.fetch.download import Clock, Downloader, NeedsRoom, Room
 from worker.fetch.pool import BytePool, Lease
 from worker.fetch.resolve import Resolver, SystemResolver
 from worker.fetch.urls import parse_url
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import FetchConfig
 
 log = structlog.stdlib.get_logger("worker.fetch")

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Generic, TypeVar
 
-from worker.health import Health
-from worker.metrics import Metrics
+from worker.observe.health import Health
+from worker.observe.metrics import Metrics
 
 In = TypeVar("In")
 Out = TypeVar("Out")

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from worker.errors import ConfigError, FatalError
-from worker.health import Health
-from worker.intake import Decoded, Work
-from worker.metrics import Metrics
+from worker.flow.intake import Decoded, Work
+from worker.observe.health import Health
+from worker.observe.metrics import Metrics
 from worker.stages.async_stage import AsyncStage, AsyncStep
 from worker.stages.stage import Batching, Running, Stage
 from worker.stages.times import Staged, StageTimes

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from worker.dead_letters import dead_letter_message
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.stages.times import StageTimes
 from worker.transport.base import Message, Sink
 from worker.types import DeadLettered, Match, Matched, Outcome

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from worker.errors import InvalidPost, Reason
-from worker.intake import Decoded
+from worker.flow.intake import Decoded
 from worker.types import DeadLettered, Explanation, Gathered, Post
 
 STAGE = "gather"

@@ -18,8 +18,8 @@ import structlog
 import tenacity
 
 from worker.errors import TransientError
-from worker.health import Health
-from worker.metrics import Metrics
+from worker.observe.health import Health
+from worker.observe.metrics import Metrics
 
 In = TypeVar("In")
 Out = TypeVar("Out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from worker.intake import Decoded
+from worker.flow.intake import Decoded
 from worker.transport.base import Record
 from worker.types import Encoded, Gathered, Outcome, Prepared, TakeDown
 

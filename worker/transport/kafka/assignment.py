@@ -10,7 +10,7 @@ from kafka import OffsetAndMetadata, TopicPartition
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.errors import KafkaError
 
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.transport.base import Partition
 from worker.transport.kafka.errors import describe
 

@@ -19,7 +19,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.errors import KafkaError, OffsetMetadataTooLargeError
 
 from worker.errors import FatalError, TransientError, WorkerError
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.sections import KafkaConfig
 from worker.transport.base import Partition, Record
 from worker.transport.kafka.adoption import adopt

@@ -6,11 +6,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from worker.budget import Budget
 from worker.errors import InvalidPost, Reason
+from worker.flow.budget import Budget
+from worker.flow.quarantine import Quarantine
+from worker.flow.sequencing import KeySequencer
 from worker.posts import PostLimits, decode_post
-from worker.quarantine import Quarantine
-from worker.sequencing import KeySequencer
 from worker.transport.base import Partition, Record
 from worker.types import DeadLettered, Post, TakeDown
 

@@ -24,8 +24,8 @@ import structlog
 from prometheus_client.exposition import choose_encoder
 
 from worker.errors import ConfigError
-from worker.health import Health, Verdict
-from worker.metrics import Metrics
+from worker.observe.health import Health, Verdict
+from worker.observe.metrics import Metrics
 
 _MOST_REQUESTS = 64
 _HEAD_S = 5.0  # to send a whole request, however slowly
@@ -35,7 +35,7 @@ _HEAD_ENDS = (b"\r\n\r\n", b"\n\n")
 _POLL_S = 0.1
 _TEXT = "text/plain; charset=utf-8"
 
-log = structlog.stdlib.get_logger("worker.http")
+log = structlog.stdlib.get_logger("worker.observe.http")
 
 
 @dataclass(frozen=True, slots=True)

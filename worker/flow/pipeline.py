@@ -16,16 +16,16 @@ from dataclasses import dataclass, field
 import structlog
 import tenacity
 
-from worker.budget import Budget
-from worker.commits import CommitTracker
 from worker.coordination.attempts import Attempts, NoAttempts
 from worker.errors import Reason, TransientError
-from worker.health import Health
-from worker.intake import Intake
-from worker.limits import DeadLetterGuard
-from worker.metrics import Metrics
+from worker.flow.budget import Budget
+from worker.flow.commits import CommitTracker
+from worker.flow.intake import Intake
+from worker.flow.limits import DeadLetterGuard
+from worker.flow.quarantine import Quarantine
+from worker.observe.health import Health
+from worker.observe.metrics import Metrics
 from worker.posts import PostLimits
-from worker.quarantine import Quarantine
 from worker.sections import DeadLetterLimits, HealthConfig
 from worker.stages.chain import Chain, Steps
 from worker.stages.stage import Batching
@@ -36,7 +36,7 @@ _TICK_S = 0.05  # how soon the main thread notices a signal, a failure, an outco
 _LEAVE_S = 0.5  # how long threads that were told to leave are waited for
 _LONGEST_PAUSE_S = 5.0
 
-log = structlog.stdlib.get_logger("worker.pipeline")
+log = structlog.stdlib.get_logger("worker.flow.pipeline")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,13 @@ import structlog
 
 from worker.coordination.attempts import Attempts
 from worker.errors import TransientError
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 from worker.transport.base import Partition, Record
 
 # Offsets noted ahead, so that not every record costs a note. At most so many more run alone after a crash.
 _AHEAD = 32
 
-log = structlog.stdlib.get_logger("worker.quarantine")
+log = structlog.stdlib.get_logger("worker.flow.quarantine")
 
 
 class Notes(Protocol):

@@ -17,14 +17,14 @@ import structlog
 from worker.errors import FatalError, TransientError
 from worker.index import VectorIndex, Where
 from worker.media import MediaStore
-from worker.metrics import Metrics
+from worker.observe.metrics import Metrics
 
 _INTERVAL_S = 3600.0
 _RETRY_S = 60.0
 _JITTER = 0.1  # so that workers which were started together do not stay together
 _LEAVE_S = 1.0
 
-log = structlog.stdlib.get_logger("worker.retention")
+log = structlog.stdlib.get_logger("worker.upkeep.retention")
 
 
 class Retention:

@@ -9,8 +9,8 @@ from typing import Any, TextIO
 
 from worker.printable import one_line
 from worker.tables import Column, print_heading, print_table
-from worker.why import Explained, Stored, Story
-from worker.why_pairs import Pair
+from worker.why.pairs import Pair
+from worker.why.report import Explained, Stored, Story
 
 _POINTS = (
     Column("kind"),

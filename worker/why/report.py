@@ -16,8 +16,8 @@ from worker.matching import MatchRules
 from worker.model_info import ModelInfo, read_model
 from worker.store.client import Store, open_store
 from worker.transport.spec import Spec
-from worker.why_pairs import Pair, pairs_between, part, partners_of
-from worker.why_records import letters_of, outcomes_of
+from worker.why.pairs import Pair, pairs_between, part, partners_of
+from worker.why.records import letters_of, outcomes_of
 
 if TYPE_CHECKING:
     from worker.dead_letters.letter import DeadLetterLine

@@ -131,7 +131,7 @@ class _Plan:
         return check(self._config.redis)
 
     def _llm(self) -> str:
-        from worker.checks_llm import check
+        from worker.checks.llm import check
 
         return check(self._config.llm)
 

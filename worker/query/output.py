@@ -11,7 +11,7 @@ from typing import TextIO
 from worker.media import MediaStore
 from worker.page import Card, HitsPage, Section, Tile, post_text, render_hits, score_percent
 from worker.printable import one_line
-from worker.query import Answer, Found, Query
+from worker.query.search import Answer, Found, Query
 from worker.tables import Column, print_heading, print_table
 
 _COLUMNS = (

@@ -1,0 +1,1 @@
+"""Whether what the configuration names can be reached."""

@@ -1,0 +1,1 @@
+"""What became of a post, and why two posts match or do not."""

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -120,25 +120,37 @@ class Cluster:
 
     # -- topics -------------------------------------------------------------------------------
 
+    @contextmanager
+    def producer(self) -> Iterator[Callable[[Post | tuple[bytes, bytes | None], int | None], None]]:
+        """What sends a post, or a raw (key, value), to a partition; at the end all are acknowledged."""
+        producer = KafkaProducer(
+            bootstrap_servers=self.broker.bootstrap, acks="all", linger_ms=5, max_request_size=8 << 20
+        )
+        futures = []
+
+        def send(post: Post | tuple[bytes, bytes | None], partition: int | None) -> None:
+            key, value = post if isinstance(post, tuple) else (post["id"].encode(), json.dumps(post).encode())
+            futures.append(producer.send(POSTS, value, key=key, partition=partition))
+
+        try:
+            yield send
+            producer.flush(120)
+            for future in futures:
+                future.get(timeout=30)
+        finally:
+            producer.close(timeout=10)
+
     def produce(self, posts: Iterable[Post | tuple[bytes, bytes | None]], *, spread: bool = False) -> int:
         """Write posts, or raw (key, value) records; returns how many, once all are acknowledged.
 
         Args:
             spread: give each record the partition after that of the one before, instead of by key.
         """
-        producer = KafkaProducer(
-            bootstrap_servers=self.broker.bootstrap, acks="all", linger_ms=5, max_request_size=8 << 20
-        )
-        futures = []
-        for number, post in enumerate(posts):
-            key, value = post if isinstance(post, tuple) else (post["id"].encode(), json.dumps(post).encode())
-            partition = number % PARTITIONS if spread else None
-            futures.append(producer.send(POSTS, value, key=key, partition=partition))
-        producer.flush(120)
-        for future in futures:
-            future.get(timeout=30)
-        producer.close(timeout=10)
-        return len(futures)
+        count = 0
+        with self.producer() as send:
+            for count, post in enumerate(posts, start=1):
+                send(post, count % PARTITIONS if spread else None)
+        return count
 
     def records(self, topic: str) -> list[Record]:
         """All records of a topic."""

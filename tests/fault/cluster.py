@@ -281,8 +281,13 @@ class Worker:
         until(ready, timeout_s, "the worker is never ready")
 
     def metrics(self) -> dict[str, float]:
-        """All samples; a sample with labels as `name{label="value"}`, and their sum as `name`."""
-        _, text = self.get("/metrics")
+        """All samples; a sample with labels as `name{label="value"}`, and their sum as `name`.
+
+        Empty while nobody answers.
+        """
+        status, text = self.get("/metrics")
+        if status != 200:
+            return {}
         values: defaultdict[str, float] = defaultdict(float)
         for family in text_string_to_metric_families(text):
             for sample in family.samples:

@@ -67,6 +67,7 @@ def test_every_declared_metric_moves(real_data: Path, tmp_path: Path) -> None:
     watch = Watch()
     with ImageServer() as host, Cluster(tmp_path, settings=SETTINGS) as cluster:
         assert cluster.redis is not None
+        assert cluster.llm is not None
         first = cluster.start_worker()
         watch.workers.append(first)
         with watch.watching():
@@ -91,14 +92,20 @@ def test_every_declared_metric_moves(real_data: Path, tmp_path: Path) -> None:
             cluster.redis.start()
             cluster.wait_for_outcomes(produced, 120)
 
+            produced += cluster.produce(noise[200:2000], spread=True)
             cluster.broker.stop()
-            time.sleep(30)  # what a producer tries before it gives up
+            time.sleep(35)  # what a producer tries before it gives up
             cluster.broker.start()
-            produced += cluster.produce(noise[200:3000], spread=True)
-            second = cluster.start_worker()  # joins under load: partitions move
+            cluster.wait_for_outcomes(produced, 120)
+
+            cluster.llm.behave("slow", seconds=1.0)
+            produced += cluster.produce(noise[2000:3500], spread=True)
+            second = cluster.start_worker()  # joins while posts wait for the LLM: their partitions move
             watch.workers.append(second)
             second.wait_ready()
-            produced += cluster.produce(noise[3000:], spread=True)
+            until(lambda: watch.largest["entityclip_posts_dropped_total"], 60, "nothing was dropped")
+            cluster.llm.behave("ok")
+            produced += cluster.produce(noise[3500:], spread=True)
             until(lambda: second.metrics().get("entityclip_in_flight_posts", 0) > 10, 60, "no load")
             first.kill()
             cluster.wait_for_outcomes(produced, 300)

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 import pytest
 
 from tests.fakes import POSTS, MemorySource, passing_steps, prepared, record
-from worker.errors import FatalError, Reason, TransientError
+from worker.errors import ConfigError, FatalError, Reason, TransientError
+from worker.flow.intake import Decoded
 from worker.flow.pipeline import Pipeline, Settings, Summary
 from worker.observe.metrics import Metrics
 from worker.posts import PostLimits
@@ -391,3 +392,91 @@ def test_metrics_count_what_happened() -> None:
     assert value("dead_letters_total", reason="empty_post") == 0  # there from the start
     assert value("model_info", model_id="model1") == 1
     assert value("commits_total") == 1
+
+
+@pytest.mark.parametrize(
+    ("cause", "error", "message"),
+    [
+        (KeyError("a defect"), FatalError, r"^the gather stage failed: KeyError: 'a defect'$"),
+        (ConfigError("a bad setting"), ConfigError, "^a bad setting$"),
+    ],
+)
+def test_failure_inside_a_task_group_is_told_by_its_cause(
+    cause: Exception, error: type[Exception], message: str
+) -> None:
+    async def gather(work: Decoded) -> Gathered:
+        raise ExceptionGroup("unhandled errors in a TaskGroup", [cause])
+
+    source = MemorySource([record(0)], endless=True)
+    with (
+        running(Pipeline(source, passing_steps(gather=gather), settings=QUICK)) as end,
+        pytest.raises(error, match=message),
+    ):
+        end()
+
+
+def test_second_stop_does_not_wait_for_a_broker_that_is_away() -> None:
+    source = MemorySource([record(offset) for offset in range(10)], endless=True)
+    source.commit_failures = 10**6
+    outcomes: list[Outcome] = []
+    pipeline = Pipeline(
+        source, passing_steps(), settings=settings(drain_deadline_s=600.0), on_outcome=outcomes.append
+    )
+    with running(pipeline) as end:
+        until(lambda: len(outcomes) == 10)
+        pipeline.stop()
+        until(lambda: source.commit_failures < 10**6 - 2)  # it tries again and again
+        pipeline.stop()
+        with pytest.raises(TransientError, match="coordinator"):
+            end()
+
+
+def test_last_commit_has_what_the_drain_left_of_the_deadline() -> None:
+    """Together they must fit into the time that whoever sent the signal gives."""
+    source = MemorySource([record(offset) for offset in range(10)], endless=True)
+    source.commit_failures = 10**6
+    gate = threading.Event()
+
+    def encode(items: Sequence[Prepared]) -> list[Encoded | DeadLettered]:
+        if items[0].record.offset > 0:
+            gate.wait(20)
+        return [Encoded(item, ()) for item in items]
+
+    one_by_one = settings(drain_deadline_s=1.0, encode=Batching(1), commit_interval_s=60.0)
+    pipeline = Pipeline(source, passing_steps(encode=encode), settings=one_by_one)
+    with running(pipeline) as end:
+        until(lambda: source.delivered == 10)
+        pipeline.stop()
+        with pytest.raises(TransientError, match="coordinator"):
+            end()
+        gate.set()
+    assert 10**6 - source.commit_failures <= 2
+
+
+def test_source_is_polled_while_a_stop_drains() -> None:
+    """A member of a group that does not poll holds up the others when one more joins."""
+    gate = threading.Event()
+
+    def stuck(items: Sequence[Prepared]) -> list[Encoded | DeadLettered]:
+        gate.wait(20)
+        return [Encoded(item, ()) for item in items]
+
+    source = MemorySource([record(offset) for offset in range(100)], a_poll=10, endless=True)
+    pipeline = Pipeline(source, passing_steps(encode=stuck), settings=settings(drain_deadline_s=600.0))
+    with running(pipeline) as end:
+        until(lambda: source.delivered >= 10)
+        pipeline.stop()
+        until(lambda: source.polls_while_paused > 3)
+        delivered = source.delivered
+        gate.set()
+        summary = end()
+    assert summary.posts <= delivered == source.delivered
+
+
+def test_records_that_waited_when_their_partition_was_taken_away_count_as_dropped() -> None:
+    source = MemorySource([record(offset) for offset in range(30)], a_poll=30)
+    source.epochs[POSTS] = 1
+    metrics = Metrics(STAGES)
+    Pipeline(source, passing_steps(), settings=QUICK, metrics=metrics).run()
+    assert metrics.registry.get_sample_value("entityclip_posts_total") == 30
+    assert metrics.registry.get_sample_value("entityclip_posts_dropped_total") == 30

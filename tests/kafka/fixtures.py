@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import logging
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,17 +31,23 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     broker.kill()
 
 
-@pytest.fixture
-def own_kafka(tmp_path: Path) -> Iterator[Broker]:
-    """A broker that the test may stop, freeze or kill."""
+@contextmanager
+def sockets_may_be_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """For connections that fail: the client library leaves their sockets to the garbage collector."""
+    caplog.set_level(logging.CRITICAL, "kafka")  # log records that pytest keeps would keep them from it
     with warnings.catch_warnings():
-        # The client library leaves a socket that was refused to the garbage collector.
-        warnings.filterwarnings("ignore", "unclosed <socket", ResourceWarning)
-        broker = start_or_skip(Broker(tmp_path / "kafka"))
+        warnings.filterwarnings("ignore", "unclosed <(ssl|socket)", ResourceWarning)
+        yield
+        gc.collect()
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Broker]:
+    """A broker that the test may stop, freeze or kill."""
+    broker = start_or_skip(Broker(tmp_path / "kafka"))
+    with sockets_may_be_left(caplog):
         yield broker
         broker.kill()
-        for _ in range(5):  # a collection runs finalisers, which leave garbage of their own
-            gc.collect()
 
 
 @pytest.fixture(scope="module")

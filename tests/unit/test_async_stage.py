@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -133,3 +134,57 @@ def test_a_loop_that_is_blocked_is_a_stall(benches: list[Bench]) -> None:
     leave.set()
     assert not ready
     assert "wait" in reasons[0]
+
+
+def test_an_item_after_the_end_is_left_to_whoever_hears_of_the_failure() -> None:
+    async def step(item: int) -> int:
+        raise ValueError("bad")
+
+    bench = Bench(step).start()
+    bench.stage.put(1)
+    assert bench.stage.join(10)
+    bench.stage.put(2)  # the main thread may not have heard of it yet
+    assert str(bench.failures.get(timeout=10)[1]) == "bad"
+
+
+def test_a_step_that_is_cancelled_by_itself_is_a_failure_not_a_lost_item(benches: list[Bench]) -> None:
+    async def step(item: int) -> int:
+        raise asyncio.CancelledError
+
+    bench = Bench(step).start()
+    benches.append(bench)
+    bench.stage.put(1)
+    name, error = bench.failures.get(timeout=10)
+    assert (name, type(error)) == ("wait", asyncio.CancelledError)
+
+
+def test_a_failure_is_told_while_a_thread_of_the_loop_still_hangs(benches: list[Bench]) -> None:
+    leave = threading.Event()
+
+    async def step(item: int) -> int:
+        if item == 0:
+            await asyncio.to_thread(leave.wait, 60)
+        raise ValueError("bad")
+
+    bench = Bench(step).start()
+    benches.append(bench)
+    bench.stage.put(0)
+    bench.stage.put(1)
+    try:
+        assert str(bench.failures.get(timeout=5)[1]) == "bad"
+    finally:
+        leave.set()
+
+
+def test_nothing_waits_once_everything_was_handed_on(benches: list[Bench]) -> None:
+    async def step(item: int) -> int:
+        return item
+
+    bench = Bench(step).start()
+    benches.append(bench)
+    bench.stage.put(1)
+    assert bench.results.get(timeout=10) == 1
+    deadline = time.monotonic() + 5
+    while bench.metrics.registry.get_sample_value("entityclip_stage_queue_posts", {"stage": "wait"}):
+        assert time.monotonic() < deadline, "the gauge stays up"
+        time.sleep(0.01)

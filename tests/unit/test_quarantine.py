@@ -158,3 +158,26 @@ def test_a_new_assignment_reads_the_note_again(notes: dict[Partition, str]) -> N
     Worker(notes, epoch=1).deliver(40, 41)  # another member had it meanwhile, and died
     worker._epoch = 2
     assert offsets(worker.deliver(40, 41)) == [40]
+
+
+@pytest.mark.parametrize("attempts", [None, CountedAttempts()], ids=["in the note", "in Redis"])
+def test_killers_in_a_row_cost_two_deaths_each(
+    notes: dict[Partition, str], attempts: CountedAttempts | None
+) -> None:
+    """A given-up record may die again with the next one before it is committed: it stays given up."""
+    killers, deaths = 4, 0
+    Worker(notes, attempts).deliver(*range(killers))  # dies in company
+    while not _survives(Worker(notes, attempts), killers):
+        deaths += 1
+        assert deaths <= 2 * killers
+    assert deaths == 2 * killers
+
+
+def _survives(worker: Worker, killers: int) -> bool:
+    """Whether it gives up all of them, without a commit in between."""
+    works = worker.deliver(*range(killers))
+    while works:
+        if not all(isinstance(work, DeadLettered) for work in works):
+            return False
+        works = worker.finish(works[0])
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -11,11 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.fakes import MemorySink, prepared, record
+from worker.dead_letters import message_bytes
 from worker.errors import FatalError, InvalidPost, Reason, TransientError
 from worker.ids import image_point_id, match_id, text_point_id
 from worker.index import Point, Where
 from worker.observe.metrics import Metrics
-from worker.stages.emit import Emit
+from worker.stages.emit import Emit, SizeLimits
 from worker.stages.encode import Encode
 from worker.stages.index import Index
 from worker.stages.times import StageTimes
@@ -32,6 +34,7 @@ from worker.types import (
     TakeDown,
     Unmatched,
 )
+from worker.wire import decode_match
 
 DIM = 3
 
@@ -254,3 +257,55 @@ def test_repeated_batch_does_not_take_its_first_try_for_an_earlier_run() -> None
     with pytest.raises(TransientError):
         emit(batch)
     assert match_ids(emit(batch)) == [["a"]]
+
+
+def test_a_sink_that_acknowledged_is_not_written_again_when_another_one_fails() -> None:
+    matches, letters = MemorySink(), MemorySink(failures=2)
+    emit = emitter(matches, letters)
+    batch: list[Outcome] = [matched(0, "a"), DeadLettered(record(2), Reason.INVALID_JSON, "no", "decode")]
+    for _ in range(2):
+        with pytest.raises(TransientError):
+            emit(batch)
+    emit(batch)
+    assert [message.key for message in matches.messages] == [b"a"]
+    assert len(letters.messages) == 1
+
+
+def test_without_a_sink_no_match_counts_as_written() -> None:
+    outcomes = MemorySink()
+    emit = Emit(None, MemorySink(), outcomes, times=StageTimes(), metrics=Metrics())
+    assert match_ids(emit([matched(0, "a", "b")])) == [[]]
+    (told,) = [msgspec.json.decode(message.value) for message in outcomes.messages]
+    assert (told["outcome"], told["matches"]) == ("matched", 0)
+
+
+@pytest.mark.parametrize("part", ["headers", "explanation", "entities"])
+def test_a_match_that_its_topic_would_refuse_goes_out_without_what_is_too_large(part: str) -> None:
+    """Were it refused, this one post would end every worker that reads it."""
+    large = "x" * 5000
+    found = replace(match("a"), explanation="it", entities=("E",), text="The text.")
+    post = record(0)
+    if part == "headers":
+        post = replace(post, headers=(("trace", large.encode()),))
+    elif part == "explanation":
+        found = replace(found, explanation=large)
+    else:
+        found = replace(found, entities=(large,))
+    matches = MemorySink()
+    limits = SizeLimits(matches=2000)
+    emit = Emit(matches, MemorySink(), times=StageTimes(), metrics=Metrics(), limits=limits)
+    emit([Matched(post, "post0", (found,), 1)])
+    (written,) = matches.messages
+    assert message_bytes(written) <= 2000
+    told = decode_match(written.value)
+    assert (told.match_id, told.text) == ("a", "The text.")
+    assert (told.explanation == "it") == (part == "headers")
+
+
+def test_an_outcome_that_its_topic_would_refuse_goes_out_without_the_posts_headers() -> None:
+    outcomes = MemorySink()
+    limits = SizeLimits(outcomes=2000)
+    emit = Emit(None, MemorySink(), outcomes, times=StageTimes(), metrics=Metrics(), limits=limits)
+    large, small = (("trace", b"x" * 5000),), (("trace", b"x"),)
+    emit([Unmatched(replace(record(n), headers=own), "p", 1) for n, own in enumerate((large, small))])
+    assert [message.headers for message in outcomes.messages] == [(), small]

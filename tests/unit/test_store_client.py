@@ -75,7 +75,9 @@ def test_an_overloaded_server_is_transient(url: str, answer: Answer, status: int
 
 
 @pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize(("header", "pause_s"), [("7", 7.0), ("soon", None), ("-1", None), ("inf", None)])
+@pytest.mark.parametrize(
+    ("header", "pause_s"), [("7", 7.0), ("86400", 300.0), ("soon", None), ("-1", None), ("inf", None)]
+)
 def test_the_pause_the_server_asks_for_is_passed_on(
     url: str, answer: Answer, status: int, header: str, pause_s: float | None
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,18 +16,20 @@ from kafka.net.compat import KafkaNetClient
 from worker.errors import ConfigError, TransientError, WorkerError
 from worker.sections import KafkaConfig
 from worker.transport.kafka.errors import describe, mapped
+from worker.transport.kafka.probe import probe
 
 Made = TypeVar("Made", KafkaAdminClient, KafkaConsumer, KafkaProducer)
 
 REQUEST_S = 10.0  # that one request may take
 _CONNECT_S = 10.0  # that the first connection may take
-_PROBE_S = 3.0
 _RECONNECT_S = 2.0  # longest pause between attempts to reach a broker that is away
 
 log = structlog.stdlib.get_logger("worker.kafka")
 
-# Below this level the client's own log lines hold whole records.
+# The library's own lines: below this level they hold whole records, and they are for whoever configures
+# the standard logging; what matters of them is in our errors.
 logging.getLogger("kafka").setLevel(logging.WARNING)
+logging.getLogger("kafka").addHandler(logging.NullHandler())
 
 
 class Client(Generic[Made]):
@@ -77,7 +78,7 @@ def connection_settings(config: KafkaConfig) -> dict[str, Any]:
         ConfigError: a file of the TLS settings cannot be used, or SASL lacks a setting.
     """
     settings: dict[str, Any] = {
-        "bootstrap_servers": [server.strip() for server in config.bootstrap_servers.split(",")],
+        "bootstrap_servers": _servers(config),
         "client_id": config.client_id,
         "security_protocol": config.security_protocol,
         "request_timeout_ms": int(REQUEST_S * 1000),
@@ -85,11 +86,9 @@ def connection_settings(config: KafkaConfig) -> dict[str, Any]:
         "reconnect_backoff_max_ms": int(_RECONNECT_S * 1000),
         "metadata_max_age_ms": 60_000,  # how late new partitions are noticed
     }
-    if config.security_protocol in ("SSL", "SASL_SSL"):
-        settings["ssl_context"] = _ssl_context(config)
-    if config.security_protocol.startswith("SASL"):
-        settings |= _sasl_settings(config)
-    return settings
+    if context := _tls(config):
+        settings["ssl_context"] = context
+    return settings | _sasl(config)
 
 
 @contextmanager
@@ -108,7 +107,9 @@ def admin(config: KafkaConfig, doing: str) -> Iterator[KafkaAdminClient]:
         client.drop()
 
 
-def _sasl_settings(config: KafkaConfig) -> dict[str, Any]:
+def _sasl(config: KafkaConfig) -> dict[str, Any]:
+    if not config.security_protocol.startswith("SASL"):
+        return {}
     values = {
         "sasl_mechanism": config.sasl_mechanism,
         "sasl_plain_username": config.sasl_username,
@@ -121,7 +122,9 @@ def _sasl_settings(config: KafkaConfig) -> dict[str, Any]:
     return values
 
 
-def _ssl_context(config: KafkaConfig) -> ssl.SSLContext:
+def _tls(config: KafkaConfig) -> ssl.SSLContext | None:
+    if not config.security_protocol.endswith("SSL"):
+        return None
     try:
         context = ssl.create_default_context(cafile=config.ssl_ca_file)
     except (OSError, ssl.SSLError) as error:
@@ -141,35 +144,20 @@ def _ssl_context(config: KafkaConfig) -> ssl.SSLContext:
 
 def _opening_failed(config: KafkaConfig, error: Exception) -> WorkerError:
     """The library says only that it took too long; a connection of our own says why."""
-    if isinstance(error, KafkaTimeoutError):
-        reasons = [
-            _probe(config, server.strip()) or "it does not answer as a Kafka broker does"
-            for server in config.bootstrap_servers.split(",")
-        ]
-        message = f"Kafka at {config.bootstrap_servers} cannot be reached: {'; '.join(reasons)}"
-        return (
-            ConfigError(message)
-            if any("certificate" in each for each in reasons)
-            else TransientError(message)
-        )
-    if isinstance(error, KafkaError):
+    if not isinstance(error, KafkaError):
+        return ConfigError(f"Kafka: {error}")
+    if not isinstance(error, KafkaTimeoutError):
         return mapped(error, f"connecting to {config.bootstrap_servers}")
-    return ConfigError(f"Kafka: {error}")
+    kind: type[WorkerError] = TransientError
+    reasons = []
+    for server in _servers(config):
+        try:
+            probe(server, _tls(config), _sasl(config))
+        except WorkerError as reason:
+            reasons.append(str(reason))
+            kind = ConfigError if isinstance(reason, ConfigError) else kind
+    return kind(f"Kafka at {config.bootstrap_servers} cannot be reached: {'; '.join(reasons)}")
 
 
-def _probe(config: KafkaConfig, server: str) -> str:
-    """Why a server cannot be connected to; empty if it can."""
-    host, _, port = server.rpartition(":")
-    host, port = (host, port) if host else (port, "9092")
-    if not port.isdecimal():
-        return f"{server!r} is not of the form host:port"
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), _PROBE_S) as plain:
-            if config.security_protocol in ("SSL", "SASL_SSL"):
-                with _ssl_context(config).wrap_socket(plain, server_hostname=host):
-                    pass
-    except ssl.SSLCertVerificationError as error:
-        return f"the certificate of {server} is not trusted: {error.verify_message}"
-    except OSError as error:
-        return f"{server}: {error.strerror or error}"
-    return ""
+def _servers(config: KafkaConfig) -> list[str]:
+    return [server.strip() for server in config.bootstrap_servers.split(",")]

@@ -15,17 +15,15 @@ import structlog
 import tenacity
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError, OffsetMetadataTooLargeError
 
-from worker.errors import FatalError, TransientError, WorkerError
+from worker.errors import TransientError, WorkerError
 from worker.observe.metrics import Metrics
 from worker.sections import KafkaConfig
 from worker.transport.base import Partition, Record
 from worker.transport.kafka.adoption import adopt
 from worker.transport.kafka.assignment import (
     Assignment,
-    Listener,
     Offsets,
     Owned,
     noted,
@@ -33,19 +31,15 @@ from worker.transport.kafka.assignment import (
     to_partition,
     to_place,
 )
-from worker.transport.kafka.clients import fetch_settings, find_unreadable, to_record
-from worker.transport.kafka.connection import Client
-from worker.transport.kafka.errors import asks_for_poll, describe, is_unreadable, mapped
+from worker.transport.kafka.clients import to_record
+from worker.transport.kafka.consumer import GroupConsumer
+from worker.transport.kafka.errors import asks_for_poll, describe, mapped
 from worker.transport.kafka.topics import ensure_topic
 
 _COMMIT_S = 5.0
 _ADOPT_S = 5.0
 _MEASURE_S = 1.0
-_LEARN_S = 5.0
 _CLEAN_S = 1.5
-_LEAVE_S = 1.0
-_HEARTBEAT_S = 0.5  # how soon a member hears that another joins, during which nobody gets records
-_LONGEST_PAUSE_S = 10.0
 
 log = structlog.stdlib.get_logger("worker.kafka")
 
@@ -74,15 +68,13 @@ class KafkaSource:
         released: Callable[[str], str] = lambda note: "",
     ) -> None:
         ensure_topic(config, topic)
-        self._config, self._topic, self._metrics = config, topic, metrics
+        self._group = config.group
+        self._latest = config.auto_offset_reset == "latest"
         self._start_at, self._until, self._released = start_at, until, released
         self._assignment = Assignment(metrics)
         self._paused = False
         self._measure_at_s = 0.0
-        self._failures = 0
-        self._last_unreadable = ""
-        self._retry_at_s = 0.0
-        self._client: Client[KafkaConsumer] | None = self._open()
+        self._member = GroupConsumer(config, topic, metrics, self._assignment, released)
 
     # -- delivery -----------------------------------------------------------------------------
 
@@ -96,12 +88,12 @@ class KafkaSource:
             ConfigError: credentials, permissions or the group do not allow it any more.
             FatalError: a record cannot be read; it says which.
         """
-        consumer = self._consumer()
+        consumer = self._member.get()
         try:
             adopt(
                 consumer,
                 self._assignment,
-                latest=self._config.auto_offset_reset == "latest",
+                latest=self._latest,
                 start_at=self._start_at,
                 timeout_s=_ADOPT_S,
             )
@@ -111,7 +103,7 @@ class KafkaSource:
             polled = consumer.poll(timeout_ms=timeout_s * 1000)
             self._reconcile(consumer)
         except Exception as error:  # whatever broke in the client's thread, or killed it, is raised here
-            raise self._broken(error) from error
+            raise self._member.broke(error) from error
         return [record for place, batch in polled.items() for record in self._delivered(place, batch)]
 
     def pause(self) -> None:
@@ -185,15 +177,12 @@ class KafkaSource:
 
     def close(self) -> None:
         """Clear the notes and leave the group; blocks for about 3 s at most and never raises."""
-        if self._client is None:
-            return
-        client = self._client
         places = [to_place(partition) for partition, _ in self._assignment.items()]
         try:
             self._commit(lambda: released_offsets(self._assignment, places, self._released), _CLEAN_S)
         except WorkerError as error:
             log.info("notes not cleared", error=str(error))
-        self._drop(client, "revoked")
+        self._member.leave("revoked")
 
     def _epochs(self, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
         return {partition: self._assignment.epoch(partition) for partition in partitions}
@@ -205,9 +194,9 @@ class KafkaSource:
 
     def _commit(self, offsets_now: Callable[[], Offsets], timeout_s: float) -> None:
         """Commit what is ours, by then, at each attempt; between them a rebalance is brought on."""
-        if self._client is None:
+        consumer = self._member.current
+        if consumer is None:
             raise TransientError("Kafka: committing: the client is being built anew")
-        consumer = self._client.api
         deadline = time.monotonic() + timeout_s
         try:
             tenacity.Retrying(
@@ -217,9 +206,9 @@ class KafkaSource:
                 reraise=True,
             )(lambda: self._commit_once(consumer, offsets_now(), deadline))
         except KafkaError as error:
-            raise mapped(error, f"committing to group {self._config.group}") from error
+            raise mapped(error, f"committing to group {self._group}") from error
         except Exception as error:  # as in `poll`
-            raise self._broken(error) from error
+            raise self._member.broke(error) from error
 
     def _commit_once(self, consumer: KafkaConsumer, offsets: Offsets, deadline: float) -> None:
         if not offsets:
@@ -237,81 +226,6 @@ class KafkaSource:
         self._reconcile(consumer)
         self._rest()
 
-    # -- the client ---------------------------------------------------------------------------
-
-    def _open(self) -> Client[KafkaConsumer]:
-        config = self._config
-        client = Client(
-            KafkaConsumer,
-            config,
-            group_id=config.group,
-            partition_assignment_strategy=[CooperativeStickyAssignor()],
-            max_poll_records=config.poll_records,
-            session_timeout_ms=int(config.session_timeout_s * 1000),
-            heartbeat_interval_ms=int(min(_HEARTBEAT_S, config.session_timeout_s / 4) * 1000),
-            max_poll_interval_ms=int(config.max_poll_interval_s * 1000),
-            **fetch_settings(config),
-        )
-        consumer = client.api
-
-        def release(places: Iterable[TopicPartition]) -> None:
-            if offsets := released_offsets(self._assignment, places, self._released):
-                consumer.commit_async(offsets, callback=_log_release)
-
-        listener = Listener(self._assignment, lambda places: consumer.pause(*places), release)
-        consumer.subscribe([self._topic], listener=listener)
-        _learn(consumer, self._topic)
-        return client
-
-    def _consumer(self) -> KafkaConsumer:
-        if self._client is None:
-            wait_s = self._retry_at_s - time.monotonic()
-            if wait_s > 0:
-                raise TransientError(f"Kafka: the client is built anew in {wait_s:.1f} s", wait_s)
-            self._client = self._open()
-            self._metrics.rebuilds.labels("consumer").inc()
-        return self._client.api
-
-    def _drop(self, client: Client[KafkaConsumer], event: str = "lost") -> None:
-        self._client = None
-        self._assignment.clear(event)
-        try:
-            client.api.close(autocommit=False, timeout_ms=_LEAVE_S * 1000)
-        except Exception as error:  # a client that is broken may raise anything here too
-            log.info("consumer not closed in order", error=describe(error))
-        finally:
-            client.drop()
-
-    def _broken(self, error: Exception) -> WorkerError:
-        """What to raise for an error out of the client; unless it only asks for patience, the client goes."""
-        if isinstance(error, WorkerError):
-            return error
-        unreadable = is_unreadable(error)
-        if isinstance(error, KafkaError) and not unreadable:
-            failure = mapped(error, f"reading topic {self._topic}")
-            if not isinstance(failure, TransientError) or error.retriable:
-                return failure
-        positions = {partition: owned.position for partition, owned in self._assignment.items()}
-        if self._client is not None:
-            self._drop(self._client)
-        if unreadable and describe(error) == self._last_unreadable:
-            return self._unreadable(error, positions)  # not a flaw of the way here: it comes again
-        self._last_unreadable = describe(error) if unreadable else ""
-        self._failures += 1
-        pause_s = min(_LONGEST_PAUSE_S, 0.1 * 2**self._failures)
-        self._retry_at_s = time.monotonic() + pause_s
-        log.warning("consumer broke; it is built anew", error=describe(error), in_s=pause_s)
-        return TransientError(f"Kafka: the client broke: {describe(error)}", pause_s)
-
-    def _unreadable(self, error: Exception, positions: Mapping[Partition, int]) -> FatalError:
-        found = find_unreadable(self._config, positions)
-        if found is None:
-            return FatalError(f"Kafka: the client breaks again and again: {describe(error)}")
-        return FatalError(
-            f"topic {self._topic} cannot be read at partition {found.number}, offset {positions[found]}: "
-            f"{describe(error)}. To go on without this record, move group {self._config.group} past it."
-        )
-
     # -- bookkeeping --------------------------------------------------------------------------
 
     def _delivered(self, place: TopicPartition, batch: Sequence[ConsumerRecord]) -> Iterable[Record]:
@@ -328,7 +242,7 @@ class KafkaSource:
             records.append(record)
             owned.position = record.offset + 1
         if records:
-            self._failures = 0
+            self._member.works()
         return records
 
     def _is_past(self, record: Record, owned: Owned) -> bool:
@@ -338,9 +252,9 @@ class KafkaSource:
 
     def _rest(self) -> None:
         """Fetch from what is adopted and not done, unless all is paused."""
-        if self._client is None:
+        consumer = self._member.current
+        if consumer is None:
             return
-        consumer = self._client.api
         assigned = consumer.assignment()
         for partition, owned in self._assignment.items():
             place = to_place(partition)
@@ -384,29 +298,3 @@ class KafkaSource:
                 owned.stop_at = owned.end
             if owned.stop_at is not None and owned.position >= owned.stop_at:
                 owned.done = True
-
-
-def _learn(consumer: KafkaConsumer, topic: str) -> None:
-    """Wait until the client knows the topic's partitions, at most 5 s.
-
-    Its subscription asks for them, but an answer that was under way just then makes it forget that. As the
-    leader of the group it would assign nothing to anybody, until its metadata are old enough.
-    """
-
-    def known() -> bool:
-        if consumer._cluster.partitions_for_topic(topic) is not None:
-            return True
-        consumer._cluster.request_update()
-        return False
-
-    tenacity.Retrying(
-        retry=tenacity.retry_if_result(lambda is_known: not is_known),
-        wait=tenacity.wait_fixed(0.02),
-        stop=tenacity.stop_after_delay(_LEARN_S),
-        retry_error_callback=lambda state: False,
-    )(known)
-
-
-def _log_release(offsets: Offsets, outcome: object) -> None:
-    if isinstance(outcome, Exception):
-        log.info("notes not cleared", error=describe(outcome))

@@ -166,7 +166,7 @@ class MemorySource:
     def exhausted(self) -> bool:
         return not self._endless and self._next >= len(self._records)
 
-    def close(self) -> None:
+    def close(self, *, clean: bool = True) -> None:
         """Nothing is held open."""
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.images import ImageLimits
@@ -15,7 +14,7 @@ from worker.coordination.breaker import Breaker
 from worker.coordination.emitted import EmittedPairs
 from worker.coordination.redis import open_redis
 from worker.endpoints import media_root, open_sinks, open_source
-from worker.errors import ConfigError
+from worker.errors import ConfigError, Crash, WorkerError
 from worker.flow.limits import DeadLetterGuard
 from worker.flow.pipeline import Pipeline, Settings
 from worker.gathering import open_gather
@@ -67,7 +66,8 @@ def build_pipeline(
     with ExitStack() as stack:
         if config.metrics.port is not None:
             stack.enter_context(serving(metrics, health, config.metrics.address, config.metrics.port))
-        source = stack.enter_context(closing(open_source(config, metrics)))
+        source = open_source(config, metrics)
+        stack.push(lambda kind, error, trace: source.close(clean=_is_clean(error)))
         breaker = Breaker("Redis")
         redis = open_redis(config.redis, metrics, breaker)
         if redis is not None:
@@ -77,7 +77,7 @@ def build_pipeline(
         metrics.serves(checkpoint.model_id)
         encoder = _encoder(checkpoint, config)
         index = _open_index(config, stack, checkpoint.model_id, encoder.dim)
-        media = MediaStore(Path(config.media_store)) if config.media_store else None
+        media = _open_media(config.media_store)  # after the store, in whose folder it may lie
         checks = _retention(config, index, metrics, media, stack)
         limits = ImageLimits(max_bytes=config.limits.image_bytes, max_pixels=config.limits.image_pixels)
         times = StageTimes()
@@ -93,7 +93,7 @@ def build_pipeline(
                 sinks.outcomes,
                 times=times,
                 metrics=metrics,
-                limit_bytes=sinks.limit_bytes,
+                limits=sinks.limits,
             ),
             times=times,
         )
@@ -108,6 +108,11 @@ def build_pipeline(
             checks=checks,
             on_outcome=on_outcome,
         )
+
+
+def _is_clean(error: BaseException | None) -> bool:
+    """Whether no record in flight may be to blame for the end of the run."""
+    return error is None or (isinstance(error, WorkerError) and not isinstance(error, Crash))
 
 
 def calibration(checkpoint: Checkpoint, threshold: float | None = None) -> Calibration:
@@ -147,6 +152,14 @@ def _open_index(config: Config, stack: ExitStack, model_id: str, dim: int) -> Ve
     index = stack.enter_context(closing(VectorIndex(store, config.alias, model_id, dim)))
     index.open_or_create()
     return index
+
+
+def _open_media(place: str | None) -> MediaStore | None:
+    if not place:
+        return None
+    media = MediaStore(place)
+    media.check()
+    return media
 
 
 def _retention(

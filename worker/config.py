@@ -37,7 +37,7 @@ from worker.sections import (
 PREFIX = "ENTITYCLIP_"
 _NOT_OURS = ("ENTITYCLIP_TEST_", "ENTITYCLIP_PARITY")
 _SECRETS = ("store_api_key", "kafka.ssl_key_password", "kafka.sasl_password", "llm.api_key")
-_URLS = ("store", "redis.url", "llm.base_url")  # may hold a password
+_URLS = ("store", "media_store", "redis.url", "llm.base_url")  # may hold a password
 Moment = Annotated[datetime, Meta(tz=True)]
 _PASSWORD = re.compile(r"(//)[^/@]*@")
 
@@ -58,7 +58,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         alias: name that readers know the collection by.
         model: a checkpoint's folder, or `tiny` for the one in the package.
         media_root: folder below which a post's image paths may lie; None takes the source's own.
-        media_store: folder for thumbnails; None for none.
+        media_store: for thumbnails: a folder, or an fsspec URL such as `s3://BUCKET/FOLDER`; None for none.
         retention_days: points older than this are deleted, by their post's date, or else by when they were
             stored; None keeps all.
         drain_deadline_s: how long a stop waits for what is in flight; None for 1.5 at files, 20 at Kafka.

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from worker.config import Config
 from worker.coordination.emitted import EmittedPairs
 from worker.dead_letters import as_line, key_of_line
+from worker.flow.quarantine import released
+from worker.media import folder_of
 from worker.observe.metrics import Metrics
-from worker.stages.emit import MatchSink
+from worker.stages.emit import MatchSink, SizeLimits
 from worker.transport.base import Sink, Source
 from worker.transport.files import FileSource, media_root_of
 from worker.transport.jsonl import JsonlSink
@@ -30,13 +32,12 @@ class Sinks:
 
     Args:
         matches: None where none are to be written.
-        limit_bytes: of one dead letter; None for no limit.
     """
 
     matches: MatchSink | None
     dead_letters: Sink
     outcomes: Sink | None
-    limit_bytes: int | None
+    limits: SizeLimits
 
 
 def open_source(config: Config, metrics: Metrics) -> Source:
@@ -52,7 +53,9 @@ def open_source(config: Config, metrics: Metrics) -> Source:
         return FileSource(spec.name, _offsets(config, spec), config.limits.record_bytes, own)
     from worker.transport.kafka.source import KafkaSource  # a third of a second, for those who need it
 
-    return KafkaSource(config.kafka, spec.name, metrics, start_at=config.start_at, until=config.until)
+    return KafkaSource(
+        config.kafka, spec.name, metrics, start_at=config.start_at, until=config.until, released=released
+    )
 
 
 def media_root(config: Config) -> Path | None:
@@ -88,19 +91,20 @@ def open_sinks(config: Config, metrics: Metrics, emitted: EmittedPairs, stack: E
     opener = _Opener(config, metrics, stack)
     letters = parse_spec(dead_letters_spec(config), "dead-letter sink")
     dead_letters: Sink
-    limit_bytes = None
     if letters.kind == "file":
         dead_letters = open_dead_letter_file(Path(letters.name))
         stack.enter_context(closing(dead_letters))
     else:
         dead_letters = opener.topic(letters.name)
-        limit_bytes = opener.limit_bytes(letters.name)
     outcomes: Sink | None = None
+    outcome_place = None
     if config.outcomes is not None:
-        place = parse_spec(config.outcomes, "outcome sink")
-        outcomes = opener.outcomes(place)
-    matches = opener.matches(parse_spec(config.sink, "sink"), emitted) if config.emit else None
-    return Sinks(matches, dead_letters, outcomes, limit_bytes)
+        outcome_place = parse_spec(config.outcomes, "outcome sink")
+        outcomes = opener.outcomes(outcome_place)
+    match_place = parse_spec(config.sink, "sink") if config.emit else None
+    matches = opener.matches(match_place, emitted) if match_place else None
+    limits = SizeLimits(*map(opener.limit_bytes, (match_place, letters, outcome_place)))
+    return Sinks(matches, dead_letters, outcomes, limits)
 
 
 def open_dead_letter_file(path: Path) -> JsonlSink:
@@ -141,10 +145,13 @@ class _Opener:
             self._producer = self._stack.enter_context(closing(Producer(self._config.kafka, self._metrics)))
         return KafkaSink(self._config.kafka, name, self._metrics, producer=self._producer)
 
-    def limit_bytes(self, topic: str) -> int:
+    def limit_bytes(self, spec: Spec | None) -> int | None:
+        """Of one message there; None for no limit."""
+        if spec is None or spec.kind == "file":
+            return None
         from worker.transport.kafka.topics import max_request_bytes
 
-        return max_request_bytes(self._config.kafka, topic)
+        return max_request_bytes(self._config.kafka, spec.name)
 
 
 def _offsets(config: Config, source: Spec) -> Path:
@@ -167,10 +174,9 @@ def _own_files(config: Config) -> list[Path]:
 
 
 def _own_folders(config: Config) -> list[Path]:
-    folders = [] if "://" in config.store else [config.store]
-    if config.media_store:
-        folders.append(config.media_store)
-    return [Path(folder).expanduser() for folder in folders]
+    folders = [] if "://" in config.store else [Path(config.store).expanduser()]
+    media = folder_of(config.media_store) if config.media_store else None
+    return folders if media is None else [*folders, media]
 
 
 def _beside(path: Path, name: str) -> Path:

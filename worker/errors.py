@@ -5,6 +5,7 @@
     ├ TransientError         a dependency is down: pause, keep polling, retry
     ├ InvalidPost(reason)    bad data: a dead letter, never retried for ever
     └ FatalError             device lost, collection of another model, limit passed: stop, commit nothing
+      └ Crash                nobody foresaw it: what was in flight runs alone after the next start
 
 A foreign library's errors are mapped at the one module that imports it.
 """
@@ -86,3 +87,7 @@ class InvalidPost(WorkerError):
 
 class FatalError(WorkerError):
     """The worker must stop, committing nothing more."""
+
+
+class Crash(FatalError):
+    """Something failed that nobody foresaw: one of the records in flight may be what does it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fault.cluster import DEAD, Cluster
-from tests.fault.deadly_worker import KILLER
+from tests.fault.deadly_worker import KILLER, RAISER
 from tests.fault.planted import planted_pairs
 from worker.errors import ExitCode
 
@@ -16,11 +16,12 @@ pytestmark = pytest.mark.chaos
 
 
 @pytest.mark.parametrize("redis", [True, False], ids=["with Redis", "without Redis"])
-def test_a_record_that_kills_the_process(redis: bool, tmp_path: Path) -> None:
-    """The tokenizer of this worker ends the process at one text, as a native library's crash would."""
+@pytest.mark.parametrize("poison", [KILLER, RAISER])
+def test_a_record_that_ends_the_process(poison: str, redis: bool, tmp_path: Path) -> None:
+    """This worker's encoder kills the process at one text, and its windows raise at another."""
     pairs = planted_pairs(10)
     posts = [post for pair in pairs for post in (pair.text, pair.picture)]
-    posts.insert(7, {"id": "killer", "text": KILLER})
+    posts.insert(7, {"id": "killer", "text": poison})
     with Cluster(tmp_path, llm=False, redis=redis) as cluster:
         cluster.produce(posts)
         deaths = 0

@@ -234,7 +234,7 @@ def test_store_of_another_model_is_refused(stream: Stream, tmp_path: Path) -> No
     ("field_name", "value", "message"),
     [
         ("source", "file:/nonexistent/posts.jsonl", "source"),
-        ("source", "kafka:news.posts", "kafka"),
+        ("source", "s3:bucket", "s3:bucket"),
         ("model", "/nonexistent", "no checkpoint"),
         ("device", "nonsense", "device"),
         ("store", __file__, "is a file"),

@@ -70,17 +70,22 @@ def test_offset_that_does_not_rise_is_a_defect_of_the_source() -> None:
         tracker.delivered(record(5))
 
 
-def test_age_is_that_of_the_oldest_unfinished_record() -> None:
+def test_age_is_that_of_the_oldest_record_that_is_not_committed() -> None:
     now = [100.0]
     tracker = CommitTracker(lambda: now[0])
-    assert tracker.oldest_unfinished_s() == 0
+    assert tracker.oldest_uncommitted_s() == 0
     tracker.delivered(record(1))
     now[0] = 103.0
     tracker.delivered(record(2))
     now[0] = 110.0
-    assert tracker.oldest_unfinished_s() == 10
+    assert tracker.oldest_uncommitted_s() == 10
     tracker.finished(record(1))
-    assert tracker.oldest_unfinished_s() == 7
+    assert tracker.oldest_uncommitted_s() == 10  # a commit that fails for hours must be seen
+    tracker.committed({POSTS: 2})
+    assert tracker.oldest_uncommitted_s() == 7
+    tracker.finished(record(2))
+    tracker.committed({POSTS: 3})
+    assert tracker.oldest_uncommitted_s() == 0
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=30))

@@ -10,7 +10,7 @@ from tests.fakes import POSTS, MemorySource, record
 from worker.coordination.attempts import NoAttempts
 from worker.flow.budget import Budget
 from worker.flow.intake import Decoded, Intake, Work
-from worker.flow.quarantine import Quarantine
+from worker.flow.quarantine import Quarantine, released
 from worker.observe.metrics import Metrics
 from worker.posts import PostLimits
 from worker.transport.base import Partition
@@ -44,7 +44,7 @@ class Worker:
         source.notes = notes
         self.metrics = Metrics()
         self.source = source
-        quarantine = Quarantine(source, attempts or NoAttempts(), 2, self.metrics)
+        self.quarantine = quarantine = Quarantine(source, attempts or NoAttempts(), 2, self.metrics)
         self.intake = Intake(Budget(1 << 20, 100), 0, PostLimits(), lambda _: True, quarantine)
         self._epoch = epoch
 
@@ -181,3 +181,17 @@ def _survives(worker: Worker, killers: int) -> bool:
             return False
         works = worker.finish(works[0])
     return True
+
+
+def test_a_partition_left_in_order_keeps_charges_and_suspects_nobody(notes: dict[Partition, str]) -> None:
+    Worker(notes).deliver(0)
+    Worker(notes).deliver(0)  # charged in the note, and dies
+    notes[POSTS] = released(notes[POSTS])
+    next_one = Worker(notes)
+    assert offsets(next_one.deliver(0, 1)) == [0, 1]
+    assert next_one.quarantine.deaths(record(0)) == 1
+
+
+@pytest.mark.parametrize("note", ["", "not ours", '{"worker":"w","upto":7}'])
+def test_nothing_stays_of_a_note_without_charges(note: str) -> None:
+    assert released(note) == ""

@@ -307,6 +307,16 @@ def test_a_named_pipe_without_a_writer_does_not_block(tmp_path: Path) -> None:
     source.close()
 
 
+def test_a_named_pipe_keeps_no_note_for_the_next_run(tmp_path: Path, offsets: Path) -> None:
+    """What comes through it then are other records, which must not answer for these."""
+    path = tmp_path / "posts.fifo"
+    os.mkfifo(path)
+    killed = opened(path, offsets)
+    (partition,) = killed._readers
+    killed.mark({partition: "in flight"})
+    assert opened(path, offsets).note(partition) == ""
+
+
 def test_a_source_that_breaks_off_is_fatal(tmp_path: Path) -> None:
     path = tmp_path / "posts.jsonl"
     path.write_text("{}")

@@ -136,7 +136,14 @@ class _Plan:
         return check(self._config.llm)
 
     def _media(self) -> str:
-        return _writable(Path(self._config.media_store or "").expanduser())
+        from worker.media import MediaStore, folder_of
+
+        place = self._config.media_store or ""
+        folder = folder_of(place)
+        if folder is not None:
+            return _writable(folder)
+        MediaStore(place).check()
+        return f"{place} can be written to"
 
     def _model(self) -> str:
         from model.checkpoint import CheckpointError, load

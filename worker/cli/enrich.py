@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -101,7 +100,7 @@ async def _enrich(
     from worker.media import MediaStore
     from worker.upkeep.enrich import Enrichment
 
-    media = MediaStore(Path(settings.media_store)) if settings.llm.vision and settings.media_store else None
+    media = MediaStore(settings.media_store) if settings.llm.vision and settings.media_store else None
     async with open_explainer(settings.llm, settings.redis, metrics, Breaker("Redis")) as explainer:
         run = Enrichment(index, explainer, statuses, media=media, on_points=on_points)
         await run.run(limit=limit, concurrency=settings.llm.concurrency)

@@ -112,8 +112,7 @@ def _write(asked: Query, answer: Answer, format_: Format, output: Path | None, s
 
 def _media(settings: Config) -> MediaStore | None:
     """The media store, if there is one already: a query makes none."""
-    from worker.media import MediaStore
+    from worker.media import existing_media
     from worker.query.output import default_media_store
 
-    folder = Path(settings.media_store) if settings.media_store else default_media_store(settings.store)
-    return MediaStore(folder) if folder.is_dir() else None
+    return existing_media(settings.media_store or default_media_store(settings.store))

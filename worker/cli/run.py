@@ -9,6 +9,7 @@ import typer
 
 from worker.cli.options import ConfigOption, DeviceOption, ModelOption, StoreOption, parse_since, read_config
 from worker.errors import ConfigError, ExitCode
+from worker.signals import handling_signals
 
 EXAMPLE = (
     "Example: entityclip run --source file:posts.jsonl --sink file:matches.jsonl --store entityclip-store; "
@@ -44,7 +45,8 @@ def run(
     model: ModelOption = None,
     device: DeviceOption = None,
     media_store: Annotated[
-        str | None, typer.Option("--media-store", metavar="DIR", help="Folder for thumbnails.  [none]")
+        str | None,
+        typer.Option("--media-store", metavar="PLACE", help="Thumbnails: a folder or fsspec URL.  [none]"),
     ] = None,
     media_root: Annotated[
         str | None,
@@ -106,17 +108,17 @@ def run(
             raise ConfigError(
                 f"no {name} named: give --{name} kafka:TOPIC or file:PATH, or set it in the configuration"
             )
-    from worker.build import build_pipeline
-    from worker.cli.progress import outcome_progress, summary_lines
-    from worker.signals import stop_on_signal
+    with handling_signals() as signals:
+        from worker.build import build_pipeline
+        from worker.cli.progress import outcome_progress, summary_lines
 
-    with (
-        outcome_progress("matching") as show,
-        build_pipeline(settings, on_outcome=show) as pipeline,
-        stop_on_signal(pipeline) as received,
-    ):
-        summary = pipeline.run()
+        with (
+            outcome_progress("matching") as show,
+            build_pipeline(settings, on_outcome=show) as pipeline,
+        ):
+            signals.stop(pipeline)
+            summary = pipeline.run()
     for line in summary_lines(summary):
         typer.echo(line)
     # SIGTERM is how a worker's life ends; Ctrl-C says that somebody did not wait for the end
-    return ExitCode.INTERRUPTED if signal.SIGINT in received else ExitCode.DONE
+    return ExitCode.INTERRUPTED if signal.SIGINT in signals.received else ExitCode.DONE

@@ -27,6 +27,7 @@ class _Progress:
     newest: int = -1
     next_offset: int | None = None  # everything delivered below it is finished
     committed: int | None = None
+    uncommitted_since_s: float | None = None  # when the oldest finished one that no commit covers came
 
 
 class CommitTracker:
@@ -71,6 +72,8 @@ class CommitTracker:
             done = progress.order.popleft()
             del progress.by_offset[done.offset]
             progress.next_offset = done.offset + 1
+            if progress.uncommitted_since_s is None:
+                progress.uncommitted_since_s = done.at_s
 
     def revoked(self, partition: Partition) -> None:
         """Forget a partition: its uncommitted records belong to somebody else now."""
@@ -87,8 +90,11 @@ class CommitTracker:
     def committed(self, next_offsets: Mapping[Partition, int]) -> None:
         """Note what the source has recorded."""
         for partition, offset in next_offsets.items():
-            if partition in self._partitions:
-                self._partitions[partition].committed = offset
+            progress = self._partitions.get(partition)
+            if progress is not None:
+                progress.committed = offset
+                if offset == progress.next_offset:
+                    progress.uncommitted_since_s = None
 
     def epochs(self) -> dict[Partition, int]:
         """The assignment under which each partition's records were delivered."""
@@ -99,7 +105,11 @@ class CommitTracker:
         """Records delivered that no commit can cover yet, the finished ones behind a slow one included."""
         return sum(len(progress.order) for progress in self._partitions.values())
 
-    def oldest_unfinished_s(self) -> float:
-        """Age of the record that holds up its partition's commits the longest; 0 if none does."""
-        waiting = [progress.order[0].at_s for progress in self._partitions.values() if progress.order]
+    def oldest_uncommitted_s(self) -> float:
+        """Age of the oldest record that no commit covers, finished or not; 0 if there is none."""
+        waiting = [
+            progress.order[0].at_s if progress.uncommitted_since_s is None else progress.uncommitted_since_s
+            for progress in self._partitions.values()
+            if progress.order or progress.uncommitted_since_s is not None
+        ]
         return self._clock() - min(waiting) if waiting else 0.0

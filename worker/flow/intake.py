@@ -47,6 +47,7 @@ class Intake:
         limits: of one post.
         is_ours: whether a record's partition is still assigned as it was when it was delivered.
         quarantine: says which records run alone.
+        dropped: told of each record that was never begun because its partition was taken away.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class Intake:
         limits: PostLimits,
         is_ours: Callable[[Record], bool],
         quarantine: Quarantine,
+        dropped: Callable[[], None] = lambda: None,
     ) -> None:
+        self._dropped = dropped
         self._quarantine = quarantine
         self._alone: Record | None = None  # while it is in flight nothing else starts
         self._budget = budget
@@ -101,7 +104,8 @@ class Intake:
             KeyError: it was not in flight: a second outcome of one record.
         """
         done = self._in_flight.pop(_place(record))
-        self._quarantine.finished(record)
+        if not _is_given_up(done.work):  # the next one may kill the worker before this one is committed
+            self._quarantine.finished(record)
         if self._alone is record:
             self._alone = None
         self._budget.give_back(done.cost_bytes)
@@ -110,8 +114,10 @@ class Intake:
 
     def _candidate(self) -> _Admitted | None:
         candidate, self._next = self._next, None
-        if candidate is not None and self._is_ours(candidate.work.record):
-            return candidate
+        if candidate is not None:
+            if self._is_ours(candidate.work.record):
+                return candidate
+            self._dropped()
         while self._backlog:
             record = self._backlog[0]
             ours = self._is_ours(record)
@@ -120,6 +126,7 @@ class Intake:
             self._backlog.popleft()
             if ours:
                 return self._begin(record)
+            self._dropped()
         return None
 
     def _begin(self, record: Record) -> _Admitted:
@@ -158,6 +165,10 @@ def _tombstone_id(record: Record) -> str:
     if not 0 < len(post_id) <= _MAX_ID_CHARACTERS:
         raise InvalidPost(Reason.INVALID_SCHEMA, "the key of a take-down is no post's id")
     return post_id
+
+
+def _is_given_up(work: Work) -> bool:
+    return isinstance(work, DeadLettered) and work.reason is Reason.KILLED_WORKER
 
 
 def _place(record: Record) -> tuple[Partition, int, int]:

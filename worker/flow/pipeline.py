@@ -8,6 +8,7 @@ the work (`stages.chain`); what comes back is counted, and the contiguous finish
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -119,7 +120,14 @@ class Pipeline:
         self._is_ours = still_ours(source)
         self._budget = Budget(settings.in_flight_bytes, settings.in_flight_posts)
         quarantine = Quarantine(source, attempts or NoAttempts(), settings.attempts, self._metrics)
-        self._intake = Intake(self._budget, settings.image_bytes, settings.posts, self._is_ours, quarantine)
+        self._intake = Intake(
+            self._budget,
+            settings.image_bytes,
+            settings.posts,
+            self._is_ours,
+            quarantine,
+            dropped=self._metrics.dropped.inc,
+        )
         self._tracker = CommitTracker()
         self._chain = Chain(
             steps,
@@ -178,16 +186,24 @@ class Pipeline:
         for check in self._checks:
             check()
         if self._stops and self._drain_until_s is None:
-            self._drain_until_s = time.monotonic() + self._settings.drain_deadline_s
-            self._in_chain -= self._chain.take_back()
+            self._drain()
         for outcome in self._chain.outcomes(0.0 if self._may_poll() else _TICK_S):
             self._finish(outcome)
         self._commit_if_due()
         if self._drain_until_s is None:
             self._start()
             self._balance()
-            self._poll()
+        self._poll()  # also while draining: the others of a consumer group would wait for us to the end
         self._note_load()
+
+    def _drain(self) -> None:
+        """Start nothing more; what is in flight has until the deadline."""
+        self._drain_until_s = time.monotonic() + self._settings.drain_deadline_s
+        self._in_chain -= self._chain.take_back()
+        self._source.pause()
+        self._paused = True
+        if self._poll_pause_s:
+            self._poll_at_s = math.inf  # a source that is away may hold us up for longer than there is time
 
     # -- in -----------------------------------------------------------------------------------
 
@@ -204,7 +220,8 @@ class Pipeline:
             records = self._source.poll(0.0 if self._paused else _TICK_S)
         except TransientError as error:
             self._poll_pause_s = min(_LONGEST_PAUSE_S, max(_TICK_S, self._poll_pause_s * 2))
-            self._poll_at_s = time.monotonic() + self._poll_pause_s
+            is_draining = self._drain_until_s is not None
+            self._poll_at_s = math.inf if is_draining else time.monotonic() + self._poll_pause_s
             log.warning("source away", error=str(error), retry_in_s=self._poll_pause_s)
             return
         self._poll_pause_s = 0.0
@@ -212,7 +229,8 @@ class Pipeline:
             self._tracker.delivered(record)
         self._metrics.posts.inc(len(records))
         self._intake.offer(records)
-        self._start()
+        if self._drain_until_s is None:
+            self._start()
 
     def _start(self) -> None:
         for work in self._intake.start():
@@ -277,10 +295,12 @@ class Pipeline:
             log.warning("not committed", error=str(error), retry_in_s=_LONGEST_PAUSE_S)
 
     def _commit_rest(self) -> None:
+        """As often as it takes, within what is left of the deadline of a stop; once after a second one."""
+        until_s = self._drain_until_s or time.monotonic() + self._settings.drain_deadline_s
         tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(TransientError),
             wait=tenacity.wait_exponential(multiplier=_TICK_S, max=1.0) + tenacity.wait_random(0, _TICK_S),
-            stop=tenacity.stop_after_delay(self._settings.drain_deadline_s),
+            stop=lambda state: self._stops > 1 or time.monotonic() >= until_s,
             reraise=True,
         )(self._commit)
 
@@ -300,7 +320,7 @@ class Pipeline:
         self._metrics.in_flight_posts.set(self._budget.used_posts)
         self._metrics.in_flight_bytes.set(self._budget.used_bytes)
         self._metrics.paused.set(self._paused)
-        self._metrics.oldest_uncommitted.set(self._tracker.oldest_unfinished_s())
+        self._metrics.oldest_uncommitted.set(self._tracker.oldest_uncommitted_s())
 
     def _note_lag(self) -> None:
         lags = self._source.lag()

@@ -42,6 +42,15 @@ class _Note(msgspec.Struct, omit_defaults=True):
     attempts: dict[str, int] = {}  # JSON has no integer keys
 
 
+def released(note: str) -> str:
+    """What stays of a note where its partition is left in order: charges, nothing of what was in flight."""
+    try:
+        attempts = msgspec.json.decode(note, type=_Note).attempts
+    except msgspec.DecodeError:
+        return ""
+    return msgspec.json.encode(_Note(attempts=attempts)).decode() if attempts else ""
+
+
 @dataclass(slots=True)
 class _Watch:
     """One partition under one assignment.

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
+from worker.errors import TransientError
 from worker.media import MediaStore
 from worker.page import Card, HitsPage, Section, Tile, post_text, render_hits, score_percent
 from worker.printable import one_line
@@ -124,10 +125,13 @@ def _cards(found: Sequence[Found], media: MediaStore | None) -> tuple[Card, ...]
 
 
 def thumbnail_of(content_hash: str, media: MediaStore | None) -> bytes | None:
-    """A picture's thumbnail, None where none is kept; a hash from a foreign store may be anything."""
+    """A picture's thumbnail; None where none is kept or its store is away: the page goes without.
+
+    A hash from a foreign store may be anything.
+    """
     try:
         return media.get(content_hash) if media is not None and content_hash else None
-    except (ValueError, OSError):
+    except (ValueError, TransientError):
         return None
 
 

@@ -8,6 +8,7 @@ An exception ends the stage and is reported once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -60,9 +61,11 @@ class AsyncStage(Generic[In, Out]):
         self._done = done
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        metrics.queue_depth.labels(name).set_function(lambda: len(self._tasks))
         self._step: AsyncStep[In, Out] | None = None
         self._opened = threading.Event()
         self._error: BaseException | None = None
+        self._is_leaving = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -71,8 +74,9 @@ class AsyncStage(Generic[In, Out]):
         self._opened.wait()
 
     def put(self, item: In) -> None:
-        """Begin an item. Any thread; does not block."""
-        self._loop.call_soon_threadsafe(self._begin, item)
+        """Begin an item. Any thread; does not block. After the end of the stage nothing begins."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and `failed` was told why
+            self._loop.call_soon_threadsafe(self._begin, item)
 
     def take_back(self) -> list[In]:
         """Nothing: every item is begun at once."""
@@ -91,10 +95,15 @@ class AsyncStage(Generic[In, Out]):
     def _run(self) -> None:
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-                runner.run(self._serve())
+                self._run_in(runner)  # its end waits for threads of the loop that may hang
+        finally:
+            self._opened.set()
+
+    def _run_in(self, runner: asyncio.Runner) -> None:
+        try:
+            runner.run(self._serve())
         except BaseException as error:
             self._failed(self.name, error)
-        finally:
             self._opened.set()
 
     async def _serve(self) -> None:
@@ -108,6 +117,7 @@ class AsyncStage(Generic[In, Out]):
                 self._health.end(token)
                 if self._tasks:
                     self._note_busy(time.perf_counter() - begun)
+            self._is_leaving = True
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -118,7 +128,6 @@ class AsyncStage(Generic[In, Out]):
         task = self._loop.create_task(self._work(item))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        self._metrics.queue_depth.labels(self.name).set(len(self._tasks))
 
     async def _work(self, item: In) -> None:
         assert self._step is not None
@@ -130,10 +139,13 @@ class AsyncStage(Generic[In, Out]):
             self._metrics.batch_size.labels(self.name).observe(1)
             self._done(item, seconds)
             self._hand_on(result)
+        except asyncio.CancelledError as error:
+            if not self._is_leaving:  # not by us: without a word the item would never have an outcome
+                self._error = self._error or error
+            raise
         except Exception as error:
             self._error = self._error or error
 
     def _note_busy(self, seconds: float) -> None:
         self.busy_s += seconds
         self._metrics.stage_busy.labels(self.name).inc(seconds)
-        self._metrics.queue_depth.labels(self.name).set(len(self._tasks))

@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from worker.errors import ConfigError, FatalError
+from worker.errors import ConfigError, Crash, FatalError
 from worker.flow.intake import Decoded, Work
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics
@@ -145,7 +145,8 @@ class Chain:
 
         Raises:
             ConfigError: what a stage works with cannot be opened as configured.
-            FatalError: one of them failed; names the stage and what happened.
+            FatalError: one of them failed; names the stage and what happened. A `Crash` where it was no error
+                of the worker's own.
         """
         try:
             name, error = self._failures.get_nowait()
@@ -154,11 +155,14 @@ class Chain:
             if dead and self._failures.empty():
                 raise FatalError(f"the {dead[0]} stage died without saying why") from None
             return
+        while isinstance(error, BaseExceptionGroup):  # of a task group: it says nothing itself
+            error = error.exceptions[0]
         if isinstance(error, ConfigError):
             raise error
         lines = str(error).splitlines() or [type(error).__name__]
-        kind = "" if isinstance(error, FatalError) else f"{type(error).__name__}: "
-        raise FatalError(f"the {name} stage failed: {kind}{lines[0]}") from error
+        if isinstance(error, FatalError):
+            raise FatalError(f"the {name} stage failed: {lines[0]}") from error
+        raise Crash(f"the {name} stage failed: {type(error).__name__}: {lines[0]}") from error
 
     def abandon(self, timeout_s: float) -> bool:
         """Have every thread leave and wait for it; False where one is still inside its step."""

@@ -105,6 +105,7 @@ class Stage(Generic[In, Out]):
         self._batching = batching
         self._done = done
         self._items: queue.Queue[In] = queue.Queue(capacity)
+        metrics.queue_depth.labels(name).set_function(self._items.qsize)
         self._busy_lock = threading.Lock()
         self._call = threading.local()  # the health token of the call that this thread is in
         self._retrying = tenacity.Retrying(
@@ -132,7 +133,6 @@ class Stage(Generic[In, Out]):
             queue.Full: more was admitted than the queue holds, which is a defect of the caller.
         """
         self._items.put_nowait(item)
-        self._metrics.queue_depth.labels(self.name).set(self._items.qsize())
 
     def take_back(self) -> list[In]:
         """Remove and return what no thread has begun. Any thread; does not block."""
@@ -177,7 +177,6 @@ class Stage(Generic[In, Out]):
                 batch.append(self._items.get(timeout=max(0.0, deadline - time.monotonic())))
             except queue.Empty:
                 break
-        self._metrics.queue_depth.labels(self.name).set(self._items.qsize())
         return batch
 
     def _work(self, batch: list[In]) -> None:

@@ -32,6 +32,7 @@ T = TypeVar("T")
 SERVER_TIMEOUT_S = 10.0
 EMBEDDED_TIMEOUT_S = 120.0  # outlasts the stall while the embedded engine builds its search graph
 _LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=30.0)
+_LONGEST_PAUSE_S = 300.0  # a server may well be back before the time it named
 _NOT_FATAL = {408, 429}
 _SERVER_ERRORS = 500
 _NOT_IMPLEMENTED = 501
@@ -226,4 +227,4 @@ def _pause_s(error: UnexpectedResponse) -> float | None:
 
 
 def _sane(pause_s: float) -> float | None:
-    return float(pause_s) if math.isfinite(pause_s) and pause_s >= 0 else None
+    return min(float(pause_s), _LONGEST_PAUSE_S) if math.isfinite(pause_s) and pause_s >= 0 else None

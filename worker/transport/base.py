@@ -92,8 +92,12 @@ class Source(Protocol):
     def exhausted(self) -> bool:
         """True once everything was delivered and no more can come (files; never a topic)."""
 
-    def close(self) -> None:
-        """Leave; uncommitted records will be delivered again to somebody."""
+    def close(self, *, clean: bool = True) -> None:
+        """Leave; uncommitted records will be delivered again to somebody.
+
+        Args:
+            clean: clears the notes; otherwise they stay, as if the process had been killed.
+        """
 
 
 @dataclass(frozen=True, slots=True)

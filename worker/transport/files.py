@@ -51,6 +51,8 @@ class FileSource:
         topic = os.fsencode(path).decode("utf-8", "backslashreplace")  # a path may be no text
         readers = _open(path, record_bytes, [place.resolve() for place in leave_out])
         self._readers = {Partition(topic, number): reader for number, reader in enumerate(readers)}
+        place = Path(topic).resolve()  # once: a folder may have thousands of partitions
+        self._names = {partition: f"{place}#{partition.number}" for partition in self._readers}
         self._left = deque(self._readers)
         self._places: dict[Partition, Place] = {}
         self._delivered: dict[Partition, deque[Read]] = {partition: deque() for partition in self._readers}
@@ -109,14 +111,14 @@ class FileSource:
             self._left.popleft()
         return not self._left
 
-    def close(self) -> None:
+    def close(self, *, clean: bool = True) -> None:
         """Let go of the files. What was committed stands."""
         finished = self._finished()  # perhaps noticed only after the last commit
         for reader in self._readers.values():
             reader.close()
-        self._places = {
-            partition: msgspec.structs.replace(place, note="") for partition, place in self._places.items()
-        }
+        if clean:
+            cleared = {key: msgspec.structs.replace(place, note="") for key, place in self._places.items()}
+            self._places = cleared
         with contextlib.suppress(TransientError):
             self._save(finished=finished)
 
@@ -128,8 +130,8 @@ class FileSource:
         saved = _load(self._offsets) if self._offsets else {}
         passed = 0
         for partition, reader in self._readers.items():
-            place = saved.get(_name(partition))
-            if place is None or place.fingerprint != reader.fingerprint:
+            place = saved.get(self._names[partition])
+            if place is None or not reader.fingerprint or place.fingerprint != reader.fingerprint:
                 continue
             if not reader.seek(place):  # from the beginning, then, but with what is known of its records
                 place = Place(0, 0, place.fingerprint, place.note)
@@ -142,9 +144,9 @@ class FileSource:
             return
         saved = _load(self._offsets)
         for partition in self._readers:
-            saved.pop(_name(partition), None)
+            saved.pop(self._names[partition], None)
         if not (self._finished() if finished is None else finished):  # what is finished leaves nothing behind
-            saved |= {_name(partition): place for partition, place in self._places.items()}
+            saved |= {self._names[partition]: place for partition, place in self._places.items()}
         try:
             _replace(self._offsets, msgspec.json.encode(saved), durable)
         except OSError as error:
@@ -178,10 +180,6 @@ def media_root_of(path: str) -> Path | None:
     if path == STDIN:
         return None
     return Path(path) if Path(path).is_dir() else Path(path).parent
-
-
-def _name(partition: Partition) -> str:
-    return f"{Path(partition.topic).resolve()}#{partition.number}"
 
 
 def _replace(path: Path, content: bytes, durable: bool) -> None:

@@ -175,9 +175,13 @@ class KafkaSource:
         owned = self._assignment.get(partition)
         return owned.note if owned else ""
 
-    def close(self) -> None:
-        """Clear the notes and leave the group; blocks for about 3 s at most and never raises."""
-        places = [to_place(partition) for partition, _ in self._assignment.items()]
+    def close(self, *, clean: bool = True) -> None:
+        """Clear the notes and leave the group; blocks for about 3 s at most and never raises.
+
+        Args:
+            clean: False leaves the notes as they stand.
+        """
+        places = [to_place(partition) for partition, _ in self._assignment.items() if clean]
         try:
             self._commit(lambda: released_offsets(self._assignment, places, self._released), _CLEAN_S)
         except WorkerError as error:

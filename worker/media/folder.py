@@ -1,4 +1,4 @@
-"""The media store: one bounded JPEG an image, by content hash, in a folder."""
+"""Pictures in a folder of this machine, or of one that is mounted."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from datetime import datetime
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from worker.errors import ConfigError, TransientError
 
-_HASH = re.compile(r"[0-9a-f]{16,128}")
-_FOLDER = re.compile(r"[0-9a-f]{2}")
+_SHARD = re.compile(r"[0-9a-f]{2}")
 _OURS = re.compile(r"[0-9a-f]{16,128}\.(jpg|\d+-\d+\.part)")
 
 
-class MediaStore:
-    """A folder of thumbnails, shared by any number of processes and threads.
+class FolderPictures:
+    """Pictures in a folder, each replaced as a whole; the calls are those of `worker.media.store.Pictures`.
 
-    Its files can be made anew from the posts, so they are not flushed to the disk; a file that a power cut
-    left empty counts as missing.
+    Any number of threads and processes may share it. Nothing is flushed to the disk.
 
     Args:
         folder: created if need be.
@@ -36,15 +35,10 @@ class MediaStore:
         except OSError as error:
             raise ConfigError(f"the media store {folder} cannot be used: {error.strerror}") from error
 
-    def put(self, content_hash: str, jpeg: bytes) -> None:
-        """Keep a picture; a second one of the same hash only makes the first one young again.
-
-        Raises:
-            TransientError: the disk is full or away.
-        """
+    def write(self, content_hash: str, jpeg: bytes) -> None:
         path = self._path(content_hash)
         part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
-        try:
+        with self._mapped():
             if _is_kept(path):
                 os.utime(path)
                 return
@@ -54,52 +48,47 @@ class MediaStore:
                 part.replace(path)
             finally:
                 part.unlink(missing_ok=True)
-        except OSError as error:
-            raise TransientError(f"the media store {self._folder}: {error.strerror}") from error
 
-    def get(self, content_hash: str) -> bytes | None:
-        """The picture's JPEG, None if it is not kept.
+    def read(self, content_hash: str) -> bytes | None:
+        with self._mapped():
+            try:
+                return self._path(content_hash).read_bytes()
+            except FileNotFoundError:
+                return None
 
-        Raises:
-            TransientError: the disk is away.
-        """
-        try:
-            return self._path(content_hash).read_bytes() or None
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise TransientError(f"the media store {self._folder}: {error.strerror}") from error
+    def delete(self, content_hash: str) -> None:
+        with self._mapped():
+            self._path(content_hash).unlink(missing_ok=True)
 
     def prune(self, older_than: datetime) -> int:
-        """Delete the pictures that were last put before this time; blocks for as long as that takes.
-
-        Returns:
-            How many. Files of others in the folder are left alone.
-
-        Raises:
-            TransientError: the disk is away, or does not let go of one.
-        """
         limit_s = older_than.timestamp()
         deleted = 0
-        try:
+        with self._mapped():
             for path in self._files():
                 if _is_older(path, limit_s):
                     path.unlink(missing_ok=True)
                     deleted += 1
+        return deleted
+
+    def written_at(self, content_hash: str) -> datetime:
+        with self._mapped():
+            return datetime.fromtimestamp(self._path(content_hash).stat().st_mtime, UTC)
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise TransientError(f"the media store {self._folder}: {error.strerror}") from error
-        return deleted
 
     def _files(self) -> Iterator[Path]:
         with os.scandir(self._folder) as folders:
-            names = [entry.path for entry in folders if _FOLDER.fullmatch(entry.name) and entry.is_dir()]
+            names = [entry.path for entry in folders if _SHARD.fullmatch(entry.name) and entry.is_dir()]
         for name in names:
             with os.scandir(name) as entries:
                 yield from (Path(entry.path) for entry in entries if _OURS.fullmatch(entry.name))
 
     def _path(self, content_hash: str) -> Path:
-        if not _HASH.fullmatch(content_hash):
-            raise ValueError(f"no content hash: {content_hash!r}")
         return self._folder / content_hash[:2] / f"{content_hash}.jpg"
 
 

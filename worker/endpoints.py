@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from worker.config import Config
 from worker.coordination.emitted import EmittedPairs
 from worker.dead_letters import as_line, key_of_line
+from worker.errors import ConfigError
 from worker.flow.quarantine import released
 from worker.media import folder_of
 from worker.observe.metrics import Metrics
@@ -44,13 +45,15 @@ def open_source(config: Config, metrics: Metrics) -> Source:
     """Open what posts come from.
 
     Raises:
-        ConfigError: nothing readable there, or a file that the run itself writes.
+        ConfigError: nothing readable there, or a file or topic that the run itself writes.
         TransientError: the broker is away.
     """
     spec = parse_spec(config.source, SOURCE)
     if spec.kind == "file":
         own = [*_own_files(config), *_own_folders(config)]
         return FileSource(spec.name, _offsets(config, spec), config.limits.record_bytes, own)
+    if spec in _own_places(config):
+        raise ConfigError(f"the source {config.source} is where this run writes: name another topic")
     from worker.transport.kafka.source import KafkaSource  # a third of a second, for those who need it
 
     return KafkaSource(
@@ -165,12 +168,15 @@ def _offsets(config: Config, source: Spec) -> Path:
     return Path(f"{_beside(place, f'offsets-{digest}')}.json")
 
 
-def _own_files(config: Config) -> list[Path]:
+def _own_places(config: Config) -> list[Spec]:
     specs = {"sink": config.sink, "dead-letter sink": dead_letters_spec(config)}
     if config.outcomes is not None:
         specs["outcome sink"] = config.outcomes
-    parsed = [parse_spec(spec, what) for what, spec in specs.items()]
-    return [Path(spec.name) for spec in parsed if spec.kind == "file"]
+    return [parse_spec(spec, what) for what, spec in specs.items()]
+
+
+def _own_files(config: Config) -> list[Path]:
+    return [Path(spec.name) for spec in _own_places(config) if spec.kind == "file"]
 
 
 def _own_folders(config: Config) -> list[Path]:

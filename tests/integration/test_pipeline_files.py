@@ -257,7 +257,7 @@ def test_ctrl_c_keeps_what_was_acknowledged_and_the_next_run_does_the_rest(strea
     stream.wait_for_outcomes(30, process)
     pid = store_pid(stream)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=5)
+    out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err.decode()
     interrupted = json.loads(out)
     assert interrupted["stopped"] is True

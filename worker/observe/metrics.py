@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from worker.errors import Reason
 from worker.types import DeadLettered, Direction, ExplanationStatus, Matched, Outcome
 
+M = TypeVar("M", Counter, Gauge, Histogram)
+_PREFIX: Final = "entityclip_"
 OUTCOMES: Final = ("matched", "unmatched", "dead_lettered")
 REBALANCE_EVENTS: Final = ("assigned", "revoked", "lost")
 CLIENTS: Final = ("consumer", "producer")
@@ -25,6 +27,7 @@ LLM_RESULTS: Final = (
 )
 CACHE_RESULTS: Final = ("hit", "unknown", "miss", "waited")  # waited: another call had asked the same
 FETCH_RESULTS: Final = ("fetched", "cached", "refused", "unavailable", "too_large", "no_image")
+TOKEN_KINDS: Final = ("prompt", "completion")
 REDIS_USES: Final = ("explanations", "attempts", "budget", "emitted")
 _SCORES: Final = tuple(step / 20 for step in range(1, 21))
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -40,180 +43,98 @@ class Metrics:
     """
 
     def __init__(self, stages: Sequence[str] = ()) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.posts = Counter("entityclip_posts", "Records taken from the source.", registry=registry)
-        self.outcomes = Counter(
-            "entityclip_outcomes", "Posts that reached their outcome.", ["outcome"], registry=registry
-        )
-        self.dead_letters = Counter(
-            "entityclip_dead_letters", "Posts refused, by reason.", ["reason"], registry=registry
-        )
-        self.matches = Counter(
-            "entityclip_matches", "Matches written and acknowledged.", ["direction"], registry=registry
-        )
-        self.scores = Histogram(
-            "entityclip_match_score",
-            "Calibrated score of the matches written.",
-            buckets=_SCORES,
-            registry=registry,
-        )
-        self.stage_seconds = Histogram(
-            "entityclip_stage_seconds",
-            "Seconds a stage took for one batch, retries included.",
-            ["stage"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.stage_busy = Counter(
-            "entityclip_stage_busy_seconds",
-            "Seconds a stage's threads worked; its rate per thread is the busy ratio.",
-            ["stage"],
-            registry=registry,
-        )
-        self.queue_depth = Gauge(
-            "entityclip_stage_queue_posts", "Posts that wait for a stage.", ["stage"], registry=registry
-        )
-        self.batch_size = Histogram(
-            "entityclip_stage_batch_posts",
-            "Posts in one batch of a stage.",
-            ["stage"],
-            buckets=_SIZES,
-            registry=registry,
-        )
-        self.retries = Counter(
-            "entityclip_stage_retries",
-            "Calls repeated because a dependency was away.",
-            ["stage"],
-            registry=registry,
-        )
-        self.commits = Counter("entityclip_commits", "Commits the source has recorded.", registry=registry)
-        self.rebalances = Counter(
-            "entityclip_rebalances", "Changes of this worker's partitions.", ["event"], registry=registry
-        )
-        self.lag = Gauge(
-            "entityclip_consumer_lag_records",
-            "Records of the source that are not delivered yet.",
-            ["topic", "partition"],
-            registry=registry,
-        )
-        self.rebuilds = Counter(
-            "entityclip_client_rebuilds", "Kafka clients built anew.", ["client"], registry=registry
-        )
-        self.dropped = Counter(
-            "entityclip_posts_dropped",
-            "Posts dropped without an outcome because their partition was taken away.",
-            registry=registry,
-        )
-        self.suspects = Counter(
-            "entityclip_posts_alone",
-            "Posts run one at a time because they were in flight when a worker died.",
-            registry=registry,
-        )
-        self.repeats = Counter(
-            "entityclip_matches_known", "Matches not written because they were before.", registry=registry
-        )
-        self.event_lag = Histogram(
-            "entityclip_event_lag_seconds",
-            "From the post's publication to its acknowledged outcome.",
-            buckets=_EVENT_SECONDS,
-            registry=registry,
-        )
-        self.explanations = Counter(
-            "entityclip_explanations",
-            "Posts by where their explanation came from.",
-            ["status"],
-            registry=registry,
-        )
-        self.explanation_cache = Counter(
-            "entityclip_explanation_cache",
-            "Look-ups of the explanation cache.",
-            ["result"],
-            registry=registry,
-        )
-        self.llm_calls = Counter(
-            "entityclip_llm_calls", "Calls of the LLM, by result.", ["result"], registry=registry
-        )
-        self.llm_seconds = Histogram(
-            "entityclip_llm_seconds", "Seconds of one call of the LLM.", buckets=_SECONDS, registry=registry
-        )
-        self.llm_tokens = Counter(
-            "entityclip_llm_tokens", "Tokens the LLM counted.", ["kind"], registry=registry
-        )
-        self.llm_cost = Counter(
-            "entityclip_llm_cost_usd", "What the tokens cost at the configured prices.", registry=registry
-        )
-        self.fetches = Counter(
-            "entityclip_image_fetches",
-            "Images asked for by address, by result.",
-            ["result"],
-            registry=registry,
-        )
-        self.fetch_bytes = Counter(
-            "entityclip_image_fetch_bytes", "Bytes of images downloaded.", registry=registry
-        )
-        self.fetch_seconds = Histogram(
-            "entityclip_image_fetch_seconds", "Seconds of one image.", buckets=_SECONDS, registry=registry
-        )
-        self.redis_failures = Counter(
-            "entityclip_redis_failures",
-            "Calls of Redis that failed; work went on.",
-            ["use"],
-            registry=registry,
-        )
-        self.retained = Counter(
-            "entityclip_retention_deletions", "Runs of retention that deleted old points.", registry=registry
-        )
-        self.ready = Gauge("entityclip_ready", "1 while the worker is ready.", registry=registry)
-        self.oldest_uncommitted = Gauge(
-            "entityclip_oldest_uncommitted_seconds",
-            "Age of the record that holds up commits the longest.",
-            registry=registry,
-        )
-        self.paused = Gauge(
-            "entityclip_source_paused", "1 while the source is paused by back-pressure.", registry=registry
-        )
-        self.in_flight_posts = Gauge(
-            "entityclip_in_flight_posts", "Posts admitted that have no outcome yet.", registry=registry
-        )
-        self.in_flight_bytes = Gauge(
-            "entityclip_in_flight_bytes", "Bytes charged for the posts in flight.", registry=registry
-        )
-        self.model = Gauge(
-            "entityclip_model_info",
-            "1, labelled with the model that serves.",
-            ["model_id"],
-            registry=registry,
-        )
-        self._initialise(stages)
+        self.registry = CollectorRegistry()
+        self._count_posts(stages)
+        self._count_waiting()
+        self._count_dependencies()
 
-    def _initialise(self, stages: Sequence[str]) -> None:
-        for outcome in OUTCOMES:
-            self.outcomes.labels(outcome)
-        for reason in Reason:
-            self.dead_letters.labels(reason.value)
-        for direction in Direction:
-            self.matches.labels(direction.value)
-        for stage in stages:
-            for metric in (
-                self.stage_seconds,
-                self.stage_busy,
-                self.queue_depth,
-                self.batch_size,
-                self.retries,
-            ):
-                metric.labels(stage)
-        for metric, labels in (
-            (self.rebalances, REBALANCE_EVENTS),
-            (self.rebuilds, CLIENTS),
-            (self.explanations, tuple(status.value for status in ExplanationStatus)),
-            (self.explanation_cache, CACHE_RESULTS),
-            (self.llm_calls, LLM_RESULTS),
-            (self.llm_tokens, ("prompt", "completion")),
-            (self.fetches, FETCH_RESULTS),
-            (self.redis_failures, REDIS_USES),
-        ):
-            for label in labels:
-                metric.labels(label)
+    def _count_posts(self, stages: Sequence[str]) -> None:
+        self.posts = self._counter("posts", "Records taken from the source.")
+        self.outcomes = self._counter("outcomes", "Posts that reached their outcome.", outcome=OUTCOMES)
+        self.dead_letters = self._counter("dead_letters", "Posts refused, by reason.", reason=list(Reason))
+        self.dropped = self._counter(
+            "posts_dropped", "Posts dropped without an outcome because their partition was taken away."
+        )
+        self.suspects = self._counter(
+            "posts_alone", "Posts run one at a time because they were in flight when a worker died."
+        )
+        self.matches = self._counter(
+            "matches", "Matches written and acknowledged.", direction=list(Direction)
+        )
+        self.repeats = self._counter("matches_known", "Matches not written because they were before.")
+        self.scores = self._histogram("match_score", "Calibrated score of the matches written.", _SCORES)
+        self.event_lag = self._histogram(
+            "event_lag_seconds", "From the post's publication to its acknowledged outcome.", _EVENT_SECONDS
+        )
+        self.stage_seconds = self._histogram(
+            "stage_seconds", "Seconds a stage took for one batch, retries included.", _SECONDS, stage=stages
+        )
+        self.stage_busy = self._counter(
+            "stage_busy_seconds",
+            "Seconds a stage's threads worked; its rate per thread is the busy ratio.",
+            stage=stages,
+        )
+        self.queue_depth = self._gauge("stage_queue_posts", "Posts that wait for a stage.", stage=stages)
+        self.batch_size = self._histogram(
+            "stage_batch_posts", "Posts in one batch of a stage.", _SIZES, stage=stages
+        )
+        self.retries = self._counter(
+            "stage_retries", "Calls repeated because a dependency was away.", stage=stages
+        )
+
+    def _count_waiting(self) -> None:
+        self.in_flight_posts = self._gauge("in_flight_posts", "Posts admitted that have no outcome yet.")
+        self.in_flight_bytes = self._gauge("in_flight_bytes", "Bytes charged for the posts in flight.")
+        self.paused = self._gauge("source_paused", "1 while the source is paused by back-pressure.")
+        self.commits = self._counter("commits", "Commits the source has recorded.")
+        self.oldest_uncommitted = self._gauge(
+            "oldest_uncommitted_seconds", "Age of the record that holds up commits the longest."
+        )
+        self.lag = self._gauge(
+            "consumer_lag_records",
+            "Records of the source that are not delivered yet.",
+            topic=(),
+            partition=(),
+        )
+        self.ready = self._gauge("ready", "1 while the worker is ready.")
+        self.model = self._gauge("model_info", "1, labelled with the model that serves.", model_id=())
+
+    def _count_dependencies(self) -> None:
+        self.rebalances = self._counter(
+            "rebalances", "Changes of this worker's partitions.", event=REBALANCE_EVENTS
+        )
+        self.rebuilds = self._counter("client_rebuilds", "Kafka clients built anew.", client=CLIENTS)
+        self.redis_failures = self._counter(
+            "redis_failures", "Calls of Redis that failed; work went on.", use=REDIS_USES
+        )
+        self.explanations = self._counter(
+            "explanations", "Posts by where their explanation came from.", status=list(ExplanationStatus)
+        )
+        self.explanation_cache = self._counter(
+            "explanation_cache", "Look-ups of the explanation cache.", result=CACHE_RESULTS
+        )
+        self.llm_calls = self._counter("llm_calls", "Calls of the LLM, by result.", result=LLM_RESULTS)
+        self.llm_seconds = self._histogram("llm_seconds", "Seconds of one call of the LLM.", _SECONDS)
+        self.llm_tokens = self._counter("llm_tokens", "Tokens the LLM counted.", kind=TOKEN_KINDS)
+        self.llm_cost = self._counter("llm_cost_usd", "What the tokens cost at the configured prices.")
+        self.fetches = self._counter(
+            "image_fetches", "Images asked for by address, by result.", result=FETCH_RESULTS
+        )
+        self.fetch_bytes = self._counter("image_fetch_bytes", "Bytes of images downloaded.")
+        self.fetch_seconds = self._histogram("image_fetch_seconds", "Seconds of one image.", _SECONDS)
+        self.retained = self._counter("retention_deletions", "Runs of retention that deleted old points.")
+
+    def _counter(self, name: str, meaning: str, **labels: Sequence[str]) -> Counter:
+        return _with_series(Counter(_PREFIX + name, meaning, tuple(labels), registry=self.registry), labels)
+
+    def _gauge(self, name: str, meaning: str, **labels: Sequence[str]) -> Gauge:
+        return _with_series(Gauge(_PREFIX + name, meaning, tuple(labels), registry=self.registry), labels)
+
+    def _histogram(
+        self, name: str, meaning: str, buckets: Sequence[float], **labels: Sequence[str]
+    ) -> Histogram:
+        metric = Histogram(_PREFIX + name, meaning, tuple(labels), buckets=buckets, registry=self.registry)
+        return _with_series(metric, labels)
 
     def serves(self, model_id: str) -> None:
         """Say which model it is."""
@@ -233,3 +154,11 @@ class Metrics:
             self.outcomes.labels("unmatched").inc()
         if not isinstance(outcome, DeadLettered) and outcome.published_at is not None:
             self.event_lag.observe(max(0.0, (datetime.now(UTC) - outcome.published_at).total_seconds()))
+
+
+def _with_series(metric: M, labels: Mapping[str, Sequence[str]]) -> M:
+    """Make the series of every value that is known beforehand: a rate needs a zero to begin with."""
+    if len(labels) == 1:
+        for value in next(iter(labels.values())):
+            metric.labels(str(value))
+    return metric

@@ -203,7 +203,17 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+def _refuse_nul(value: object, name: str, where: str) -> None:
+    """No path and no address may hold one, and few of those that take them say so."""
+    if isinstance(value, str) and "\0" in value:
+        raise ConfigError(f"configuration ({where}): `{name}` holds a NUL character")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_nul(item, f"{name}.{key}" if name else str(key), where)
+
+
 def _convert(values: Mapping[str, Any], where: str, *, strict: bool) -> Config:
+    _refuse_nul(values, "", where)
     try:
         return msgspec.convert(values, Config, strict=strict)
     except msgspec.ValidationError as error:

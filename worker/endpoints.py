@@ -186,4 +186,5 @@ def _own_folders(config: Config) -> list[Path]:
 
 
 def _beside(path: Path, name: str) -> Path:
-    return path.with_name(f"{path.name.removesuffix('.jsonl')}.{name}")
+    place = path if path.name else path.resolve()  # `.` has no name of its own
+    return place.parent / f"{place.name.removesuffix('.jsonl')}.{name}"

@@ -78,3 +78,10 @@ def test_secret_is_not_printed() -> None:
     shown = load_config(None, {"store_api_key": "hunter2"}, environ={}).redacted()
     assert "hunter2" not in str(shown)
     assert shown["store_api_key"] == "***"
+
+
+@pytest.mark.parametrize("name", ["source", "media_store", "redis.url"])
+def test_a_nul_character_is_refused_where_it_stands(name: str) -> None:
+    """No path and no address may hold one; most of what takes them would break off with another error."""
+    with pytest.raises(ConfigError, match=f"`{name}` holds a NUL character"):
+        load_config(None, {name: "file:a\0b"}, environ={})

@@ -16,6 +16,7 @@ from worker.coordination.redis import open_redis
 from worker.endpoints import media_root, open_sinks, open_source
 from worker.errors import ConfigError, Crash, WorkerError
 from worker.flow.limits import DeadLetterGuard
+from worker.flow.memory import HeapTrimmer
 from worker.flow.pipeline import Pipeline, Settings
 from worker.gathering import open_gather
 from worker.index import VectorIndex
@@ -105,7 +106,7 @@ def build_pipeline(
             health=health,
             attempts=NoAttempts() if redis is None else RedisAttempts(redis, config.kafka.group),
             guard=DeadLetterGuard(config.dead_letter_limits),
-            checks=checks,
+            checks=[*checks, HeapTrimmer()],
             on_outcome=on_outcome,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,19 +42,41 @@ class Sinks:
     limits: SizeLimits
 
 
+def check_places(config: Config) -> None:
+    """Hold what is named as source and sinks against each other; nothing is opened.
+
+    Raises:
+        ConfigError: no source or sink, a topic that the run itself writes as its source, one place for two
+            sinks, or times that a file has none of or that leave nothing to read.
+    """
+    source, start, until = parse_spec(config.source, SOURCE), config.start_at, config.until
+    places = _own_places(config)
+    taken: dict[tuple[str, str], str] = {}
+    for what, spec in places.items():
+        name = spec.name if spec.kind == "kafka" else str(Path(spec.name).resolve())
+        other = taken.setdefault((spec.kind, name), what)
+        if other != what:  # whoever reads one of them expects nothing else there
+            raise ConfigError(f"the {other} and the {what} are both {spec.kind}:{spec.name}: name two places")
+    if source.kind == "kafka" and source in places.values():
+        raise ConfigError(f"the source {config.source} is where this run writes: name another topic")
+    if source.kind == "file" and (start or until):
+        raise ConfigError("--from and --until (start_at, until) are for a topic: a file is read to its end")
+    if start and until and until <= start:
+        raise ConfigError(f"--until {_second(until)} is not after --from {_second(start)}")
+
+
 def open_source(config: Config, metrics: Metrics) -> Source:
     """Open what posts come from.
 
     Raises:
-        ConfigError: nothing readable there, or a file or topic that the run itself writes.
+        ConfigError: nothing readable there, or as `check_places`.
         TransientError: the broker is away.
     """
+    check_places(config)
     spec = parse_spec(config.source, SOURCE)
     if spec.kind == "file":
         own = [*_own_files(config), *_own_folders(config)]
         return FileSource(spec.name, _offsets(config, spec), config.limits.record_bytes, own)
-    if spec in _own_places(config):
-        raise ConfigError(f"the source {config.source} is where this run writes: name another topic")
     from worker.transport.kafka.source import KafkaSource  # a third of a second, for those who need it
 
     return KafkaSource(
@@ -168,21 +191,26 @@ def _offsets(config: Config, source: Spec) -> Path:
     return Path(f"{_beside(place, f'offsets-{digest}')}.json")
 
 
-def _own_places(config: Config) -> list[Spec]:
+def _own_places(config: Config) -> dict[str, Spec]:
+    """Where the run writes, by what messages call it."""
     specs = {"sink": config.sink, "dead-letter sink": dead_letters_spec(config)}
     if config.outcomes is not None:
         specs["outcome sink"] = config.outcomes
-    return [parse_spec(spec, what) for what, spec in specs.items()]
+    return {what: parse_spec(spec, what) for what, spec in specs.items()}
 
 
 def _own_files(config: Config) -> list[Path]:
-    return [Path(spec.name) for spec in _own_places(config) if spec.kind == "file"]
+    return [Path(spec.name) for spec in _own_places(config).values() if spec.kind == "file"]
 
 
 def _own_folders(config: Config) -> list[Path]:
     folders = [] if "://" in config.store else [Path(config.store).expanduser()]
     media = folder_of(config.media_store) if config.media_store else None
     return folders if media is None else [*folders, media]
+
+
+def _second(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
 
 
 def _beside(path: Path, name: str) -> Path:

@@ -297,6 +297,12 @@ class Worker:
                     values[f"{sample.name}{{{labels}}}"] += sample.value
         return dict(values)
 
+    def partitions(self) -> set[int]:
+        """Those that it tells the lag of, which are its own."""
+        label = 'entityclip_consumer_lag_records{partition="'
+        names = [name for name in self.metrics() if name.startswith(label)]
+        return {int(name.removeprefix(label).split('"')[0]) for name in names}
+
     def rss_bytes(self) -> int:
         """Resident memory of the process now."""
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.fault.cluster import DEAD, PARTITIONS, Cluster, Worker, repeats, until
+from tests.fault.cluster import DEAD, PARTITIONS, Cluster, repeats, until
 from tests.fault.planted import Post
 from tests.fault.streams import texts
 
@@ -27,24 +27,24 @@ def test_a_worker_joins_under_load(real_data: Path, tmp_path: Path) -> None:
         workers = [cluster.start_worker() for _ in range(2)]
         for worker in workers:
             worker.wait_ready()
-        until(lambda: sum(len(partitions(worker)) for worker in workers) == PARTITIONS, 30, "not assigned")
+        until(lambda: sum(len(worker.partitions()) for worker in workers) == PARTITIONS, 30, "not assigned")
         with steady_load(cluster, texts(real_data, 6000)) as produced:
             time.sleep(5)
-            before = [partitions(worker) for worker in workers]
+            before = [worker.partitions() for worker in workers]
             begun = time.time()
             joined = cluster.start_worker()
             joined.wait_ready()
-            until(lambda: partitions(joined), 30, "the third one got nothing")
+            until(lambda: joined.partitions(), 30, "the third one got nothing")
             time.sleep(5)
             ended = time.time()
-            kept = [old & partitions(worker) for old, worker in zip(before, workers, strict=True)]
+            kept = [old & worker.partitions() for old, worker in zip(before, workers, strict=True)]
         outcomes = cluster.wait_for_outcomes(produced[0], timeout_s=60)
         gaps = {number: gap(outcomes, number, begun, ended) for each in kept for number in each}
         print(f"partitions kept {sorted(gaps)}; longest gap of each, in seconds: ", end="")
         print({number: round(seconds, 2) for number, seconds in sorted(gaps.items())})
         dropped = sum(worker.metrics()["entityclip_posts_dropped_total"] for worker in workers)
         print(f"dropped because their partition moved {dropped:.0f}, outcomes repeated {repeats(outcomes)}")
-        assert len(gaps) == PARTITIONS - len(partitions(joined))
+        assert len(gaps) == PARTITIONS - len(joined.partitions())
         assert cluster.records(DEAD) == []
         until(lambda: sum(cluster.committed().values()) == produced[0], 30, "not all is committed")
 
@@ -70,14 +70,6 @@ def steady_load(cluster: Cluster, posts: list[Post]) -> Iterator[list[int]]:
     finally:
         stop.set()
         thread.join()
-
-
-def partitions(worker: Worker) -> set[int]:
-    """Those that the worker tells the lag of, which are its own."""
-    label = 'entityclip_consumer_lag_records{partition="'
-    return {
-        int(name.removeprefix(label).split('"')[0]) for name in worker.metrics() if name.startswith(label)
-    }
 
 
 def gap(outcomes: list[dict[str, Any]], partition: int, begun: float, ended: float) -> float:

@@ -16,6 +16,7 @@ import pytest
 
 from model.checkpoint import model_id
 from tests.kafka.broker import Broker
+from tests.kafka.helpers import new_topic
 from tests.llm_server import LlmServer
 from tests.redis_server import RedisServer, need_redis_server
 from worker.checks.connections import run_checks
@@ -23,8 +24,9 @@ from worker.cli.main import run_command
 from worker.config import Config, load_config
 from worker.errors import ConfigError, ExitCode
 from worker.index import Point, VectorIndex
-from worker.sections import LlmConfig
+from worker.sections import KafkaConfig, LlmConfig
 from worker.store.client import open_store
+from worker.transport.kafka.topics import ensure_topic
 
 DIM = 32
 
@@ -242,6 +244,40 @@ def test_kafka_that_answers_is_well(check: Command, kafka: Broker) -> None:
     code, _, lines = check(kafka__bootstrap_servers=kafka.bootstrap, outcomes="kafka:news.outcomes")
     assert code == ExitCode.DONE
     assert kafka.bootstrap in lines["ok kafka"]
+
+
+def test_topics_are_told_with_their_partitions_or_as_missing(check: Command, kafka: Broker) -> None:
+    topic = new_topic()
+    ensure_topic(KafkaConfig(bootstrap_servers=kafka.bootstrap, partitions=3), topic)
+    code, _, lines = check(
+        kafka__bootstrap_servers=kafka.bootstrap, source=f"kafka:{topic}", sink=f"kafka:{topic}.matches"
+    )
+    assert code == ExitCode.DONE
+    assert f"{topic} has 3 partitions" in lines["ok kafka"]
+    assert f"no topic {topic}.matches yet" in lines["ok kafka"]
+    assert f"no topic {topic}.dead yet" in lines["ok kafka"]
+
+
+def test_a_missing_topic_that_must_not_be_made_is_wrong(check: Command, kafka: Broker) -> None:
+    code, _, lines = check(
+        kafka__bootstrap_servers=kafka.bootstrap,
+        kafka__create_topics="false",
+        sink=f"kafka:{new_topic()}",
+    )
+    assert code == ExitCode.CONFIG
+    assert "kafka.create_topics is off" in lines["wrong kafka"]
+
+
+def test_places_that_do_not_go_together_are_wrong(check: Command) -> None:
+    code, _, lines = check(source="file:posts.jsonl", sink="file:out.jsonl", outcomes="file:out.jsonl")
+    assert code == ExitCode.CONFIG
+    assert "the sink and the outcome sink are both file:out.jsonl" in lines["wrong places"]
+
+
+def test_a_network_that_is_none_is_wrong(check: Command) -> None:
+    code, _, lines = check(fetch__allow_networks='["10.1.0.0/16", "intranet"]')
+    assert code == ExitCode.CONFIG
+    assert "'intranet'" in lines["wrong fetch"]
 
 
 def test_kafka_that_nobody_serves_is_away(check: Command) -> None:

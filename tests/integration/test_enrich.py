@@ -148,7 +148,8 @@ def test_a_post_without_a_known_entity_is_not_asked_about_again(command: Enrich,
 def test_a_post_that_fails_again_stays_as_it_is_for_the_next_run(command: Enrich, llm: LlmServer) -> None:
     command.put("a", FAILED)
     llm.behave("status", status=500)
-    assert "1 failed" in command()[1]
+    code, said = command()
+    assert (code, "1 failed" in said) == (1, True)
     assert command.statuses("a") == {("failed", False)}
     llm.behave("ok")
     assert "1 explained" in command()[1]

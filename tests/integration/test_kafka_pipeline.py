@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.cluster import DEAD, MATCHES, Cluster, Worker, repeats
+from tests.fault.cluster import DEAD, MATCHES, Cluster, Worker, repeats, until
 from tests.fault.planted import Pair, Post, planted_pairs
 from tests.image_server import ImageServer
 from tests.kafka.broker import Broker
@@ -45,6 +45,7 @@ def test_every_pair_comes_out_once_and_every_post_has_one_outcome(
         workers: list[Worker] = [cluster.start_worker() for _ in range(2)]
         for worker in workers:
             worker.wait_ready()
+        until(lambda: [len(worker.partitions()) for worker in workers] == [3, 3], 30, "not settled")
         records = stream(pairs, host)
         cluster.produce(records, spread=True)
         outcomes = cluster.wait_for_outcomes(len(records), timeout_s=120)

@@ -13,7 +13,9 @@ import typer
 
 from worker.cli.main import app, run_command
 from worker.cli.options import parse_since
+from worker.cli.progress import summary_lines
 from worker.errors import ExitCode
+from worker.flow.pipeline import Summary
 
 COMMANDS = (
     *("demo", "run", "query", "why", "enrich", "check-config"),
@@ -90,6 +92,7 @@ def test_a_usage_error_is_one_line_and_code_2(
     [
         (["run"], "--source"),
         (["run", "--source", "file:posts.jsonl"], "--sink"),
+        (["run", "--source", "file:a", "--sink", "file:b", "--from", "2d"], "a file is read to its end"),
         (["check-config", "--config", "missing.toml"], "missing.toml"),
         (["dead-letters", "list", "missing.jsonl"], "missing.jsonl"),
         (["demo", "--output", "missing/page.html"], "missing/page.html"),
@@ -137,6 +140,14 @@ def test_a_bug_is_one_line_and_code_70(
     monkeypatch.setattr("worker.config.load_config", broken)
     assert run_command(["check-config"]) == ExitCode.INTERNAL
     assert "RuntimeError: first second" in one_error_line(capsys)
+
+
+@pytest.mark.parametrize(("written", "end"), [(True, "2 matches"), (False, "2 matches, not written")])
+def test_the_summary_says_whether_the_matches_were_written(written: bool, end: str) -> None:
+    summary = Summary(3, 2, 1, {}, matches=2, seconds=1.5, busy_s={}, stopped=False)
+    assert summary_lines(summary, written=written) == [
+        f"3 posts in 1.5 s (2.0 posts/s): 2 matched, 1 unmatched, 0 dead letters; {end}"
+    ]
 
 
 def test_an_interruption_is_code_130_and_no_traceback(

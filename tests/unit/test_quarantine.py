@@ -195,3 +195,26 @@ def test_a_partition_left_in_order_keeps_charges_and_suspects_nobody(notes: dict
 @pytest.mark.parametrize("note", ["", "not ours", '{"worker":"w","upto":7}'])
 def test_nothing_stays_of_a_note_without_charges(note: str) -> None:
     assert released(note) == ""
+
+
+@pytest.mark.parametrize("attempts", [None, CountedAttempts()], ids=["in the note", "in Redis"])
+def test_a_run_that_ends_for_another_reason_charges_nobody(
+    notes: dict[Partition, str], attempts: CountedAttempts | None
+) -> None:
+    Worker(notes, attempts).deliver(0, 1)
+    for _ in range(3):
+        worker = Worker(notes, attempts)
+        (first,) = worker.deliver(0, 1)
+        assert isinstance(first, Decoded)
+        worker.intake.forgive()
+
+
+def test_a_suspect_whose_partition_moved_is_not_charged(notes: dict[Partition, str]) -> None:
+    attempts = CountedAttempts()
+    Worker(notes, attempts).deliver(0)
+    worker = Worker(notes, attempts)
+    (alone,) = worker.deliver(0)
+    worker._epoch = 1
+    worker.deliver(5)  # under a newer assignment
+    worker.finish(alone)
+    assert attempts.charges[0] == 0

@@ -17,12 +17,14 @@ from pathlib import Path
 from worker.config import Config, without_passwords
 from worker.errors import ConfigError, ExitCode, FatalError, TransientError, WorkerError
 from worker.printable import one_line
+from worker.sections import KafkaConfig
 
 BOUND_S = 10.0
 _KAFKA_BOUND_S = 25.0  # its client gives up after 10 s by itself, and then finds out why
 _MODEL_BOUND_S = 300.0  # importing torch and reading weights is no connection
 _STORE_TIMEOUT_S = 8.0
-_DETAIL_CHARS = 400
+_DETAIL_CHARS = 600
+_KAFKA = "kafka:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +85,16 @@ class _Plan:
     def checks(self, bound_s: float) -> Iterator[Check]:
         config = self._config
         yield Check("store", self._store, bound_s)
-        if any((spec or "").startswith("kafka:") for spec in _specs(config)):
+        if config.source and config.sink:
+            yield Check("places", self._places, bound_s)
+        if any((spec or "").startswith(_KAFKA) for spec in _specs(config)):
             yield Check("kafka", self._kafka, _KAFKA_BOUND_S)
         if config.redis.url is not None:
             yield Check("redis", self._redis, bound_s)
         if config.llm.base_url is not None:
             yield Check("llm", self._llm, bound_s)
+        if config.fetch.allow_networks:
+            yield Check("fetch", self._fetch, bound_s)
         if config.media_store is not None:
             yield Check("media store", self._media, bound_s)
         yield Check("model", self._model, _MODEL_BOUND_S)
@@ -120,10 +126,19 @@ class _Plan:
             points = store.call(store.client.count, alias, exact=True).count
             return f"{engine}; {alias!r} holds {points} points of model {self.served}"
 
+    def _places(self) -> str:
+        from worker.endpoints import check_places, dead_letters_spec
+
+        config = self._config
+        check_places(config)
+        outcomes = f", outcomes to {config.outcomes}" if config.outcomes else ""
+        return f"{config.source} to {config.sink}, dead letters to {dead_letters_spec(config)}{outcomes}"
+
     def _kafka(self) -> str:
         from worker.transport.kafka.clients import check
 
-        return check(self._config.kafka)
+        kafka = self._config.kafka
+        return "; ".join([check(kafka), *(_topic(kafka, name) for name in _topics(self._config))])
 
     def _redis(self) -> str:
         from worker.coordination.redis import check
@@ -134,6 +149,12 @@ class _Plan:
         from worker.checks.llm import check
 
         return check(self._config.llm)
+
+    def _fetch(self) -> str:
+        from worker.fetch.addresses import AddressPolicy
+
+        allowed = AddressPolicy.of(self._config.fetch.allow_networks).allowed
+        return f"{', '.join(map(str, allowed))} may be fetched from"
 
     def _media(self) -> str:
         from worker.media import MediaStore, folder_of
@@ -158,6 +179,26 @@ class _Plan:
 
 def _specs(config: Config) -> tuple[str | None, ...]:
     return config.source, config.sink, config.dead_letters, config.outcomes
+
+
+def _topics(config: Config) -> list[str]:
+    """The topics that are named, or meant where nothing is named."""
+    from worker.endpoints import dead_letters_spec
+
+    specs = {config.source, config.sink, config.dead_letters or "", config.outcomes or ""}
+    if config.source and config.sink:
+        specs.add(dead_letters_spec(config))
+    return sorted(spec.removeprefix(_KAFKA) for spec in specs if spec.startswith(_KAFKA))
+
+
+def _topic(config: KafkaConfig, name: str) -> str:
+    from worker.transport.kafka.topics import partition_numbers
+
+    if partitions := len(partition_numbers(config, name)):
+        return f"{name} has {partitions} partition{'s' if partitions > 1 else ''}"
+    if not config.create_topics:
+        raise ConfigError(f"Kafka has no topic {name} and kafka.create_topics is off")
+    return f"no topic {name} yet, `run` makes it"
 
 
 def _is_empty(folder: Path) -> bool:

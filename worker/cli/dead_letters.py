@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.options import ConfigOption, parse_since, read_config
+from worker.cli.options import INCOMPLETE, ConfigOption, parse_since, read_config
 from worker.errors import ConfigError, ExitCode, Reason, TransientError
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ LIST_EXAMPLE = "Example: entityclip dead-letters list matches.dead.jsonl --reaso
 REPLAY_EXAMPLE = (
     "Example: entityclip dead-letters replay kafka:news.posts.dead --reason image_unavailable --since 2d"
 )
-INCOMPLETE = 1  # exit code: some of the letters could not be replayed
 
 WhereArgument = Annotated[
     str, typer.Argument(metavar="WHERE", help="A file that `run` wrote dead letters to, or kafka:TOPIC.")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.options import ConfigOption, ModelOption, StoreOption, read_config
-from worker.errors import ConfigError
+from worker.cli.options import INCOMPLETE, ConfigOption, ModelOption, StoreOption, read_config
+from worker.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -34,11 +34,11 @@ def enrich(
         bool, typer.Option("--dry-run", help="Count what is to be explained, ask and write nothing.")
     ] = False,
     config: ConfigOption = None,
-) -> None:
+) -> int:
     """Explain the stored posts for which the LLM was away, over its budget or too slow.
 
     Workers may go on meanwhile. Matches that were emitted are not revised, and no vector changes. A run that
-    was stopped goes on where it was.
+    was stopped goes on where it was. Exit code 1: the LLM failed for some posts; run it again for them.
     """
     settings = read_config(config, {"store": store, "model": model})
     if settings.llm.base_url is None and not dry_run:
@@ -58,19 +58,19 @@ def enrich(
         index = VectorIndex(opened, settings.alias, found.id, found.dim)
         index.open_existing()
         if dry_run:
-            _count(index, statuses, limit)
-        else:
-            _run(index, statuses, limit, settings)
+            return _count(index, statuses, limit)
+        return _run(index, statuses, limit, settings)
 
 
-def _count(index: VectorIndex, statuses: list[ExplanationStatus], limit: int | None) -> None:
+def _count(index: VectorIndex, statuses: list[ExplanationStatus], limit: int | None) -> int:
     from worker.upkeep.enrich import waiting_posts
 
     posts = sum(1 for _ in waiting_posts(index, statuses, limit))
     typer.echo(f"{posts} posts are to be explained; nothing was asked or written")
+    return ExitCode.DONE
 
 
-def _run(index: VectorIndex, statuses: list[ExplanationStatus], limit: int | None, settings: Config) -> None:
+def _run(index: VectorIndex, statuses: list[ExplanationStatus], limit: int | None, settings: Config) -> int:
     from tqdm import tqdm
 
     from worker.observe.metrics import Metrics
@@ -85,6 +85,7 @@ def _run(index: VectorIndex, statuses: list[ExplanationStatus], limit: int | Non
         counts = asyncio.run(_enrich(index, statuses, limit, settings, metrics, bar.update))
     for line in _lines(counts, metrics):
         typer.echo(line)
+    return INCOMPLETE if counts["failed"] else ExitCode.DONE
 
 
 async def _enrich(

@@ -32,6 +32,8 @@ DeviceOption = Annotated[
     str | None, typer.Option("--device", metavar="NAME", help="torch device: cpu, cuda, cuda:1 …  [cpu]")
 ]
 
+INCOMPLETE = 1  # exit code of a command that could not do it for some of what it was to do it for
+
 _UNIT = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _MOST_DAYS = 36_500
 

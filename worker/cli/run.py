@@ -63,6 +63,10 @@ def run(
         int | None,
         typer.Option("--metrics-port", min=0, max=65535, help="Serve /metrics, /livez and /readyz.  [off]"),
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", metavar="NAME", help="Of Kafka consumers that share a topic.  [entityclip]"),
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option("--from", metavar="TIME", help="Where a new group begins in a topic: 7d, 2026-01-31."),
@@ -97,6 +101,7 @@ def run(
             "match.threshold": threshold,
             "match.window_days": window_days,
             "metrics.port": metrics_port,
+            "kafka.group": group,
             "start_at": parse_since(start),
             "until": parse_since(until),
             "emit": False if no_emit else None,
@@ -118,7 +123,7 @@ def run(
         ):
             signals.stop(pipeline)
             summary = pipeline.run()
-    for line in summary_lines(summary):
+    for line in summary_lines(summary, written=settings.emit):
         typer.echo(line)
     # SIGTERM is how a worker's life ends; Ctrl-C says that somebody did not wait for the end
     return ExitCode.INTERRUPTED if signal.SIGINT in signals.received else ExitCode.DONE

@@ -112,6 +112,11 @@ class Intake:
         following = None if done.key is None else self._sequencer.release(done.key)
         return following.work if following is not None else None
 
+    def forgive(self) -> None:
+        """The run ends, and not for the record that is alone in flight, if one is."""
+        if self._alone is not None:
+            self._quarantine.finished(self._alone)
+
     def _candidate(self) -> _Admitted | None:
         candidate, self._next = self._next, None
         if candidate is not None:

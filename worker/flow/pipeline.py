@@ -18,7 +18,7 @@ import structlog
 import tenacity
 
 from worker.coordination.attempts import Attempts, NoAttempts
-from worker.errors import Reason, TransientError
+from worker.errors import Crash, Reason, TransientError, WorkerError
 from worker.flow.budget import Budget
 from worker.flow.commits import CommitTracker
 from worker.flow.intake import Intake
@@ -92,7 +92,7 @@ class Pipeline:
     Args:
         attempts: where charges of suspects are kept; by default in the source's notes alone.
         guard: ends the run where too much is refused; by default nothing does.
-        checks: called at every turn; raise FatalError where something beside the stages died.
+        checks: called at every turn, and quick; raise FatalError where something beside the stages died.
         on_outcome: told of each acknowledged outcome, on the thread that called `run`; must be quick.
     """
 
@@ -168,6 +168,11 @@ class Pipeline:
                 self._turn()
             self._chain.check()
             self._commit_rest()
+            self._intake.forgive()
+        except WorkerError as error:
+            if not isinstance(error, Crash):
+                self._intake.forgive()
+            raise
         finally:
             if not self._chain.abandon(_LEAVE_S):
                 log.warning("a stage is still inside a call; it is left behind")

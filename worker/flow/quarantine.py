@@ -81,6 +81,7 @@ class Quarantine:
         self._attempts = attempts
         self._limit = limit
         self._watches: dict[Partition, _Watch] = {}
+        self._charged: Record | None = None
         self._worker = uuid.uuid4().hex[:12]
 
     def is_suspect(self, record: Record) -> bool:
@@ -99,6 +100,7 @@ class Quarantine:
     def charge(self, record: Record) -> None:
         """Charge a record that is about to run alone."""
         self._metrics.suspects.inc()
+        self._charged = record
         watch = self._watch(record)
         watch.attempts[record.offset] = watch.attempts.get(record.offset, 0) + 1
         if not self._attempts.charge(record.partition, record.offset):
@@ -113,9 +115,11 @@ class Quarantine:
             self._mark(record.partition, watch)
 
     def finished(self, record: Record) -> None:
-        """A record has its outcome: its charges are forgotten."""
+        """A record has its outcome, or was let go without harm: its charges are forgotten."""
         watch = self._watches.get(record.partition)
         if watch is None or watch.epoch != record.epoch:
+            if record is self._charged:  # its partition moved meanwhile, and nobody died
+                self._attempts.clear(record.partition, record.offset)
             return
         if not watch.attempts.pop(record.offset, 0):
             return

@@ -34,7 +34,7 @@ def test_a_worker_joins_under_load(real_data: Path, tmp_path: Path) -> None:
             begun = time.time()
             joined = cluster.start_worker()
             joined.wait_ready()
-            until(lambda: joined.partitions(), 30, "the third one got nothing")
+            until(joined.partitions, 30, "the third one got nothing")
             time.sleep(5)
             ended = time.time()
             kept = [old & worker.partitions() for old, worker in zip(before, workers, strict=True)]

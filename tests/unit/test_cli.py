@@ -78,6 +78,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ["query", "a text", "--since", "yesterday"],
         ["query", "a text", "--top", "0"],
         ["query", "a text", "--format", "xml"],
+        ["dead-letters", "list", __file__, "--offsets", "9-1"],
     ],
 )
 def test_a_usage_error_is_one_line_and_code_2(
@@ -142,7 +143,7 @@ def test_a_bug_is_one_line_and_code_70(
     assert "RuntimeError: first second" in one_error_line(capsys)
 
 
-@pytest.mark.parametrize(("written", "end"), [(True, "2 matches"), (False, "2 matches, not written")])
+@pytest.mark.parametrize(("written", "end"), [(True, "2 matches"), (False, "matches not written")])
 def test_the_summary_says_whether_the_matches_were_written(written: bool, end: str) -> None:
     summary = Summary(3, 2, 1, {}, matches=2, seconds=1.5, busy_s={}, stopped=False)
     assert summary_lines(summary, written=written) == [

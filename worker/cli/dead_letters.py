@@ -194,7 +194,10 @@ def _offsets(value: str | None) -> tuple[int, int] | None:
     match = re.fullmatch(r"(\d{1,19})(?:-(\d{1,19}))?", value)
     if match is None:
         raise typer.BadParameter(f"{value!r} is no range of offsets: write 7 or 7-12")
-    return int(match[1]), int(match[2] or match[1])
+    first, last = int(match[1]), int(match[2] or match[1])
+    if first > last:
+        raise typer.BadParameter(f"{value!r} ends before it begins")
+    return first, last
 
 
 def _target(destination: Spec | None, kafka: KafkaConfig, dry_run: bool) -> AbstractContextManager[Target]:

@@ -1,6 +1,7 @@
 """`entityclip`: the commands, and how every error ends: one line on stderr and an exit code.
 
-0 done, 2 usage, 69 a dependency is unavailable, 70 internal, 78 configuration, 130 interrupted.
+0 done, 1 done in part, 2 usage, 69 a dependency is unavailable, 70 internal, 78 configuration,
+130 interrupted.
 """
 
 from __future__ import annotations

@@ -41,14 +41,14 @@ def summary_lines(summary: Summary, *, written: bool = True) -> list[str]:
     """What became of the posts, in one to two lines.
 
     Args:
-        written: whether the matches were, beside being found.
+        written: whether matches were to be.
     """
     dead = sum(summary.dead_lettered.values())
     rate = summary.posts / summary.seconds if summary.seconds > 0 else 0.0
     lines = [
         f"{summary.posts} posts in {summary.seconds:.1f} s ({rate:.1f} posts/s): {summary.matched} matched, "
-        f"{summary.unmatched} unmatched, {dead} dead letters; {summary.matches} matches"
-        f"{'' if written else ', not written'}"
+        f"{summary.unmatched} unmatched, {dead} dead letters; "
+        + (f"{summary.matches} matches" if written else "matches not written")
     ]
     if dead:
         reasons = sorted(summary.dead_lettered.items(), key=lambda item: (-item[1], item[0]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from model.images import ImageLimits
@@ -20,7 +19,7 @@ from worker.flow.memory import HeapTrimmer
 from worker.flow.pipeline import Pipeline, Settings
 from worker.gathering import open_gather
 from worker.index import VectorIndex
-from worker.matching import Calibration, Matcher, MatchRules
+from worker.matching import Calibration, Matcher, match_rules
 from worker.media import MediaStore
 from worker.observe.health import Health
 from worker.observe.http import serving
@@ -81,13 +80,14 @@ def build_pipeline(
         media = _open_media(config.media_store)  # after the store, in whose folder it may lie
         checks = _retention(config, index, metrics, media, stack)
         limits = ImageLimits(max_bytes=config.limits.image_bytes, max_pixels=config.limits.image_pixels)
+        rules = match_rules(config.match, calibration(checkpoint), checkpoint.model_id)
         times = StageTimes()
         steps = Steps(
             gather=lambda: open_gather(config, limits, metrics, breaker),
             prepare=_each(_preparer(config, checkpoint, encoder, limits, media).prepare),
             encode=Encode(encoder, checkpoint.model_id),
             index=Index(index, still_ours(source)),
-            match=Match(Matcher(index.search, _rules(config, checkpoint))),
+            match=Match(Matcher(index.search, rules)),
             emit=Emit(
                 sinks.matches,
                 sinks.dead_letters,
@@ -188,18 +188,6 @@ def _preparer(
 
 def _each(prepare: Callable[[Gathered], Prepared | DeadLettered]) -> _PrepareStep:
     return lambda posts: [prepare(post) for post in posts]
-
-
-def _rules(config: Config, checkpoint: Checkpoint) -> MatchRules:
-    days = config.match.window_days
-    return MatchRules(
-        calibration(checkpoint, config.match.threshold),
-        checkpoint.model_id,
-        top_k=config.match.top_k,
-        max_matches=config.match.max_matches,
-        window=None if days is None else timedelta(days=days),
-        same_post=config.match.same_post,
-    )
 
 
 def _settings(config: Config, image_size: int) -> Settings:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from worker.ids import match_id
 from worker.index import Hit, Point, Search, Where
+from worker.sections import MatchConfig
 from worker.types import Direction, Encoded, Match
 
 # The engine computes cosines in another order than we do: ask for a little more, decide here.
@@ -80,6 +81,22 @@ class MatchRules:
     max_matches: int = 10
     window: timedelta | None = None
     same_post: bool = False
+
+
+def match_rules(match: MatchConfig, fitted: Calibration, model_id: str) -> MatchRules:
+    """The rules as configured.
+
+    Args:
+        fitted: the checkpoint's; its threshold holds where none is configured.
+    """
+    return MatchRules(
+        fitted if match.threshold is None else replace(fitted, threshold=match.threshold),
+        model_id,
+        top_k=match.top_k,
+        max_matches=match.max_matches,
+        window=None if match.window_days is None else timedelta(days=match.window_days),
+        same_post=match.same_post,
+    )
 
 
 class Matcher:

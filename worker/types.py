@@ -204,13 +204,14 @@ class Matched:
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """The post is in the store and found no partner above the threshold (or was a take-down: 0 points)."""
+    """The post is in the store and found no partner above the threshold, or was taken down."""
 
     record: Record
     post_id: str
     points: int
     explanation_status: ExplanationStatus = ExplanationStatus.NONE
     published_at: datetime | None = None
+    taken_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)

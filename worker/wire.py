@@ -41,6 +41,7 @@ def encode_outcome(outcome: Outcome, stage_s: Mapping[str, float] | None = None)
                 "points": outcome.points,
                 "matches": matches,
                 "explanation_status": outcome.explanation_status,
+                "taken_down": isinstance(outcome, Unmatched) and outcome.taken_down,
             }
         case DeadLettered(reason=reason, stage=stage):
             detail = {"outcome": "dead_lettered", "reason": reason, "stage": stage, "points": 0, "matches": 0}

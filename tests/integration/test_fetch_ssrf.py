@@ -228,7 +228,7 @@ def test_redirect_to_an_address_inside_is_refused(
     target = f"http://{host}:{inside.port}/image.jpg"
     error = refusal(outside.url(f"/redirect?to={target}"))
     assert error.reason is Reason.IMAGE_REFUSED
-    assert "/redirect led to" in error.detail
+    assert "/redirect led elsewhere: " in error.detail
     assert inside.connections == 0
 
 

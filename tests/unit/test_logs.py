@@ -80,7 +80,7 @@ def test_what_is_below_the_level_is_not_logged(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_a_librarys_warning_goes_the_same_way(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    configure_logging("info", "json")
+    configure_logging("debug", "json")
     logging.getLogger(f"{name}.inside").warning("node %s is gone", 3)
     event = json.loads(line(capsys))
     assert (event["level"], event["logger"], event["message"]) == (
@@ -96,6 +96,12 @@ def test_a_librarys_chatter_is_not_logged(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err == ""
 
 
+def test_kafkas_library_is_silent_but_for_those_who_debug(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info")
+    logging.getLogger("kafka.net").error("Connection failed")
+    assert capsys.readouterr().err == ""
+
+
 def test_libraries_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("info", libraries=False)
     logging.getLogger("kafka").error("x")
@@ -103,13 +109,13 @@ def test_libraries_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_librarys_malformed_log_call_does_not_raise(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("info", "json")
+    configure_logging("debug", "json")
     logging.getLogger("kafka").warning("node %d is gone", "three")
     assert json.loads(line(capsys))["message"] == "node %d is gone"
 
 
 def test_configured_twice_it_logs_once(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("info")
-    configure_logging("info")
+    configure_logging("debug")
+    configure_logging("debug")
     logging.getLogger("kafka").warning("x")
     assert line(capsys)

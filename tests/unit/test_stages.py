@@ -190,7 +190,7 @@ def test_take_down_deletes_the_posts_points_only() -> None:
     index = Index(store, lambda _: True)
     index(encoded(prepared("p", images=1), prepared("q", images=1)))
     (outcome,) = index([TakeDown(record(3, "p"), "p")])
-    assert outcome == Unmatched(record(3, "p"), "p", 0)
+    assert outcome == Unmatched(record(3, "p"), "p", 0, taken_down=True)
     assert set(store.points) == {image_point_id("q", "0")}
 
 

@@ -71,7 +71,7 @@ def test_the_match_schema_names_every_field_and_refuses_others() -> None:
         assert not check.is_valid({key: value for key, value in fields.items() if key != name})
 
 
-POST = {"post_id": "p", "explanation_status": "none"}
+POST = {"post_id": "p", "explanation_status": "none", "taken_down": False}
 ONE, NONE = {"matches": 1}, {"matches": 0}
 
 

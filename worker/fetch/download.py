@@ -132,7 +132,7 @@ class Downloader:
             except InvalidPost as error:
                 if url is first:
                     raise
-                raise InvalidPost(error.reason, f"{shown(first)} led to {error.detail}") from error
+                raise InvalidPost(error.reason, f"{shown(first)} led elsewhere: {error.detail}") from error
             if isinstance(result, bytes):
                 return result
             url = result

@@ -163,6 +163,7 @@ class Pipeline:
         begun_s = time.monotonic()
         self._chain.start()
         self._health.warm()
+        log.info("ready")
         try:
             while not self._is_done():
                 self._turn()
@@ -203,6 +204,7 @@ class Pipeline:
 
     def _drain(self) -> None:
         """Start nothing more; what is in flight has until the deadline."""
+        log.info("stopping", in_flight=self._in_chain)
         self._drain_until_s = time.monotonic() + self._settings.drain_deadline_s
         self._in_chain -= self._chain.take_back()
         self._source.pause()

@@ -20,7 +20,8 @@ def configure_logging(level: str, fmt: Format = "text", *, libraries: bool = Tru
         level: `debug`, `info`, `warning` or `error`.
         fmt: `text` for `name=value` pairs, `json` for one JSON object a line with `timestamp`, `level`,
             `event` and the event's own fields.
-        libraries: whether what the client libraries have to say goes the same way, from `warning` up;
+        libraries: whether what the client libraries have to say goes the same way, from `warning` up (Kafka's
+            at `debug` only);
             otherwise it is left out, for a command that says itself what went wrong.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -41,7 +42,9 @@ def configure_logging(level: str, fmt: Format = "text", *, libraries: bool = Tru
         library = logging.getLogger(name)
         library.handlers = [handler]
         library.propagate = False
-        library.setLevel(max(number, logging.WARNING))
+        # kafka-python tells each attempt at a broker that is away several times; our own events tell it once
+        quiet = logging.CRITICAL if name == "kafka" and number > logging.DEBUG else logging.WARNING
+        library.setLevel(max(number, quiet))
 
 
 class _Forward(logging.Handler):

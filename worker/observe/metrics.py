@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from worker.errors import Reason
 from worker.types import DeadLettered, Direction, ExplanationStatus, Matched, Outcome
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # half of the page, and nobody asks for them
 
 M = TypeVar("M", Counter, Gauge, Histogram)
 _PREFIX: Final = "entityclip_"

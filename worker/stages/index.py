@@ -76,7 +76,7 @@ class Index:
 
     def _take_down(self, item: TakeDown) -> Unmatched:
         self._store.delete_post(item.post_id)
-        return Unmatched(item.record, item.post_id, 0)
+        return Unmatched(item.record, item.post_id, 0, taken_down=True)
 
 
 def _record(item: Encoded | TakeDown) -> Record:

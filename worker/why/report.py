@@ -6,13 +6,12 @@ Looks into the store and, where they are named, into the outcomes and the dead l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker.config import Config
 from worker.index import Point, VectorIndex, Where, served_model
-from worker.matching import MatchRules
+from worker.matching import match_rules
 from worker.model_info import ModelInfo, read_model
 from worker.store.client import Store, open_store
 from worker.transport.spec import Spec
@@ -97,7 +96,7 @@ def explain_why(asked: Asked, config: Config) -> Explained:
         TransientError: the store or the broker is away.
     """
     model = read_model(config.model)
-    rules = _rules(config, model)
+    rules = match_rules(config.match, model.calibration, model.id)
     with open_store(
         config.store, api_key=config.store_api_key, timeout_s=config.store_timeout_s, create=False
     ) as store:
@@ -121,20 +120,6 @@ def explain_why(asked: Asked, config: Config) -> Explained:
         for post in asked.posts
     )
     return Explained(rules.model_id, rules.calibration.threshold, stories, pairs)
-
-
-def _rules(config: Config, model: ModelInfo) -> MatchRules:
-    """As `run` has them."""
-    match = config.match
-    scale = model.calibration
-    return MatchRules(
-        scale if match.threshold is None else replace(scale, threshold=match.threshold),
-        model.id,
-        top_k=match.top_k,
-        max_matches=match.max_matches,
-        window=None if match.window_days is None else timedelta(days=match.window_days),
-        same_post=match.same_post,
-    )
 
 
 def _open(store: Store, alias: str, model: ModelInfo) -> VectorIndex | None:

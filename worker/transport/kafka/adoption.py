@@ -50,6 +50,8 @@ def _adopt(
     committed = consumer.committed(place, metadata=True, timeout_ms=_left_ms(deadline))
     if committed is not None:
         owned.committed, owned.note = committed.offset, committed.metadata or ""
+        if start_at is not None:
+            log.warning("the group goes on where it was, not at --from", partition=place.partition)
     else:
         owned.committed = _start(consumer, place, latest, start_at, _left_ms(deadline))
         if latest or start_at is not None:

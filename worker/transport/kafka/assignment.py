@@ -77,6 +77,7 @@ class Assignment:
             self._epochs[partition] = self._epochs.get(partition, 0) + 1
             self._owned[partition] = Owned(self._epochs[partition])
             self._metrics.rebalances.labels("assigned").inc()
+            log.info("partition assigned", partition=place.partition)
         self.was_assigned = self.was_assigned or bool(self._owned)
 
     def gone(self, partitions: Iterable[TopicPartition], event: str) -> None:
@@ -84,6 +85,7 @@ class Assignment:
         for place in partitions:
             if self._owned.pop(to_partition(place), None) is not None:
                 self._metrics.rebalances.labels(event).inc()
+                log.info("partition gone", partition=place.partition, why=event)
 
     def clear(self, event: str) -> None:
         """None is ours: the client is gone."""

@@ -72,7 +72,7 @@ def _create(client: KafkaAdminClient, config: KafkaConfig, topic: str) -> None:
     options = {"num_partitions": config.partitions, "replication_factor": config.replication_factor}
     try:
         client.create_topics({topic: options}, timeout_ms=10_000)
-        log.info("topic created", topic=topic, **options)
+        log.warning("topic created", topic=topic, **options)
     except TopicAlreadyExistsError:
         pass  # another worker was quicker
     client.wait_for_topics([topic], timeout_ms=10_000)

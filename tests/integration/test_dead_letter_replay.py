@@ -290,7 +290,7 @@ def test_a_large_record_is_listed_by_its_size(cli: Cli, topics: Topics, large: R
     [
         (lambda record: replace(record, offset=99), "no longer in its topic"),
         (lambda record: replace(record, offset=1), "another record has its place"),
-        (lambda record: replace(record, partition=Partition("topic-of-no-test", 0)), "its topic cannot be read"),
+        (lambda record: replace(record, partition=Partition("of-no-test", 0)), "its topic cannot be read"),
     ],
 )
 def test_a_large_record_that_is_not_there_any_more_is_counted(

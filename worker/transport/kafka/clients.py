@@ -100,7 +100,10 @@ def read_topic(config: KafkaConfig, topic: str, *, until_end: bool = True) -> It
 
 def read_at(config: KafkaConfig, partition: Partition, offset: int) -> Record | None:
     """One record; None if it is there no more. Errors as `read_topic`."""
-    if partition.number not in partition_numbers(config, partition.topic):
+    numbers = partition_numbers(config, partition.topic)
+    if not numbers:
+        raise ConfigError(f"Kafka has no topic {partition.topic}")
+    if partition.number not in numbers:
         return None
     place = TopicPartition(partition.topic, partition.number)
     with _consumer(config, partition.topic) as consumer:

@@ -17,6 +17,7 @@ from worker.errors import ConfigError, Crash, WorkerError
 from worker.flow.limits import DeadLetterGuard
 from worker.flow.memory import HeapTrimmer
 from worker.flow.pipeline import Pipeline, Settings
+from worker.flow.trial import try_records
 from worker.gathering import open_gather
 from worker.index import VectorIndex
 from worker.matching import Calibration, Matcher, match_rules
@@ -35,7 +36,7 @@ from worker.stages.prepare import LocalLoader, Preparer
 from worker.stages.stage import Batching
 from worker.stages.times import StageTimes
 from worker.store.client import open_store
-from worker.transport.base import still_ours
+from worker.transport.base import Source, still_ours
 from worker.transport.spec import SOURCE, parse_spec
 from worker.types import DeadLettered, Gathered, Outcome, Prepared
 from worker.upkeep.retention import Retention
@@ -49,11 +50,15 @@ if TYPE_CHECKING:
 
 @contextmanager
 def build_pipeline(
-    config: Config, *, on_outcome: Callable[[Outcome], None] | None = None
+    config: Config,
+    *,
+    source: Source | None = None,
+    on_outcome: Callable[[Outcome], None] | None = None,
 ) -> Iterator[Pipeline]:
     """Open everything that a run needs, ready and warm; close it again, also after errors.
 
     Args:
+        source: instead of the one that the configuration names.
         on_outcome: told of each acknowledged outcome, on the thread that runs the pipeline.
 
     Raises:
@@ -66,8 +71,8 @@ def build_pipeline(
     with ExitStack() as stack:
         if config.metrics.port is not None:
             stack.enter_context(serving(metrics, health, config.metrics.address, config.metrics.port))
-        source = open_source(config, metrics)
-        stack.push(lambda kind, error, trace: source.close(clean=_is_clean(error)))
+        opened = source or open_source(config, metrics)
+        stack.push(lambda kind, error, trace: opened.close(clean=_is_clean(error)))
         breaker = Breaker("Redis")
         redis = open_redis(config.redis, metrics, breaker)
         if redis is not None:
@@ -86,7 +91,7 @@ def build_pipeline(
             gather=lambda: open_gather(config, limits, metrics, breaker),
             prepare=_each(_preparer(config, checkpoint, encoder, limits, media).prepare),
             encode=Encode(encoder, checkpoint.model_id),
-            index=Index(index, still_ours(source)),
+            index=Index(index, still_ours(opened)),
             match=Match(Matcher(index.search, rules)),
             emit=Emit(
                 sinks.matches,
@@ -99,7 +104,7 @@ def build_pipeline(
             times=times,
         )
         yield Pipeline(
-            source,
+            opened,
             steps,
             settings=_settings(config, encoder.image_size),
             metrics=metrics,
@@ -107,6 +112,7 @@ def build_pipeline(
             attempts=NoAttempts() if redis is None else RedisAttempts(redis, config.kafka.group),
             guard=DeadLetterGuard(config.dead_letter_limits),
             checks=[*checks, HeapTrimmer()],
+            trial=try_records(config, media_root(config)) if source is None else None,
             on_outcome=on_outcome,
         )
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from model.encoder import Encoder
 from worker import windows
 from worker.cli.main import main
+from worker.flow import trial
 from worker.stages import prepare
 
 KILLER = "kill this process"
@@ -39,5 +40,6 @@ def _raising(text: str, fits: Callable[[str], bool], limit: int = windows.MAX_WI
 
 if __name__ == "__main__":
     Encoder.encode_texts = _deadly  # type: ignore[method-assign]
+    trial.ENTRY = "tests.fault.deadly_worker"
     prepare.text_windows = _raising  # type: ignore[attr-defined]
     main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -13,7 +14,7 @@ from worker.flow.intake import Decoded, Intake, Work
 from worker.flow.quarantine import Quarantine, released
 from worker.observe.metrics import Metrics
 from worker.posts import PostLimits
-from worker.transport.base import Partition
+from worker.transport.base import Partition, Record
 from worker.types import DeadLettered
 
 
@@ -38,13 +39,18 @@ class Worker:
     """An intake over a source whose notes outlive it; `dies` leaves everything as it stands."""
 
     def __init__(
-        self, notes: dict[Partition, str], attempts: CountedAttempts | None = None, *, epoch: int = 0
+        self,
+        notes: dict[Partition, str],
+        attempts: CountedAttempts | None = None,
+        *,
+        epoch: int = 0,
+        trial: Callable[[Record], str] | None = None,
     ) -> None:
         source = MemorySource([])
         source.notes = notes
         self.metrics = Metrics()
         self.source = source
-        self.quarantine = quarantine = Quarantine(source, attempts or NoAttempts(), 2, self.metrics)
+        self.quarantine = quarantine = Quarantine(source, attempts or NoAttempts(), 2, self.metrics, trial)
         self.intake = Intake(Budget(1 << 20, 100), 0, PostLimits(), lambda _: True, quarantine)
         self._epoch = epoch
 
@@ -218,3 +224,35 @@ def test_a_suspect_whose_partition_moved_is_not_charged(notes: dict[Partition, s
     worker.deliver(5)  # under a newer assignment
     worker.finish(alone)
     assert attempts.charges[0] == 0
+
+
+def die_alone(notes: dict[Partition, str], times: int) -> None:
+    """A record that was in company when the worker died, and so often alone since."""
+    for _ in range(times + 1):
+        Worker(notes, trial=lambda _: "").deliver(0)
+
+
+def test_two_deaths_by_accident_do_not_condemn_a_record_that_passes_its_trial(
+    notes: dict[Partition, str],
+) -> None:
+    die_alone(notes, 2)
+    (work,) = Worker(notes, trial=lambda _: "").deliver(0)
+    assert isinstance(work, Decoded)
+
+
+def test_a_record_that_kills_its_trial_too_is_a_dead_letter_that_says_how(
+    notes: dict[Partition, str],
+) -> None:
+    die_alone(notes, 2)
+    (letter,) = Worker(notes, trial=lambda _: "signal 11").deliver(0)
+    assert isinstance(letter, DeadLettered)
+    assert letter.detail.endswith("so did a process that tried it (signal 11)")
+
+
+def test_a_record_that_passes_every_trial_and_kills_all_the_same_is_given_up_in_the_end(
+    notes: dict[Partition, str],
+) -> None:
+    die_alone(notes, 4)
+    (letter,) = Worker(notes, trial=lambda _: "").deliver(0)
+    assert isinstance(letter, DeadLettered)
+    assert letter.attempts == 4

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import check_config, dead_letters, demo, enrich, model_commands, query, run, why
+from worker.cli import check_config, dead_letters, demo, enrich, model_commands, query, run, try_record, why
 from worker.errors import ExitCode, WorkerError
 from worker.printable import one_line
 
@@ -51,6 +51,7 @@ app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.command("run", epilog=run.EXAMPLE)(run.run)
 app.command("query", epilog=query.EXAMPLE)(query.query)
 app.command("why", epilog=why.EXAMPLE)(why.why)
+app.command("try-record", hidden=True)(try_record.try_record)
 app.command("enrich", epilog=enrich.EXAMPLE)(enrich.enrich)
 app.command("train", epilog=model_commands.TRAIN_EXAMPLE)(model_commands.train)
 app.command("evaluate", epilog=model_commands.EVALUATE_EXAMPLE)(model_commands.evaluate)

@@ -139,10 +139,9 @@ class Intake:
         if not self._quarantine.is_suspect(record):
             self._quarantine.begin(record)
             return self._admissible(record)
-        if self._quarantine.is_given_up(record):
+        if guilty := self._quarantine.verdict(record):
             deaths = self._quarantine.deaths(record)
-            detail = f"the worker died {deaths} times while this record was alone in flight"
-            letter = DeadLettered(record, Reason.KILLED_WORKER, detail, STAGE, deaths)
+            letter = DeadLettered(record, Reason.KILLED_WORKER, guilty, STAGE, deaths)
             return _Admitted(letter, None, len(record.value or b"") + _OVERHEAD_BYTES)
         self._quarantine.charge(record)
         self._alone = record

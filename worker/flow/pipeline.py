@@ -30,7 +30,7 @@ from worker.posts import PostLimits
 from worker.sections import DeadLetterLimits, HealthConfig
 from worker.stages.chain import Chain, Steps
 from worker.stages.stage import Batching
-from worker.transport.base import Partition, Source, still_ours
+from worker.transport.base import Partition, Record, Source, still_ours
 from worker.types import DeadLettered, Dropped, Matched, Outcome, Unmatched
 
 _TICK_S = 0.05  # how soon the main thread notices a signal, a failure, an outcome
@@ -91,6 +91,7 @@ class Pipeline:
 
     Args:
         attempts: where charges of suspects are kept; by default in the source's notes alone.
+        trial: tries a record that was charged too often, before it is given up; see `worker.flow.trial`.
         guard: ends the run where too much is refused; by default nothing does.
         checks: called at every turn, and quick; raise FatalError where something beside the stages died.
         on_outcome: told of each acknowledged outcome, on the thread that called `run`; must be quick.
@@ -107,6 +108,7 @@ class Pipeline:
         attempts: Attempts | None = None,
         guard: DeadLetterGuard | None = None,
         checks: Sequence[Callable[[], None]] = (),
+        trial: Callable[[Record], str] | None = None,
         on_outcome: Callable[[Outcome], None] | None = None,
     ) -> None:
         settings = settings or Settings()
@@ -119,7 +121,7 @@ class Pipeline:
         self._on_outcome = on_outcome
         self._is_ours = still_ours(source)
         self._budget = Budget(settings.in_flight_bytes, settings.in_flight_posts)
-        quarantine = Quarantine(source, attempts or NoAttempts(), settings.attempts, self._metrics)
+        quarantine = Quarantine(source, attempts or NoAttempts(), settings.attempts, self._metrics, trial)
         self._intake = Intake(
             self._budget,
             settings.image_bytes,

@@ -8,7 +8,7 @@ in flight is charged an attempt, before it starts; charged too often, it is a de
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -72,10 +72,20 @@ class Quarantine:
     """Says which records run alone, and charges them. The main thread only; blocks for a note or a charge.
 
     Args:
-        limit: charges after which a record is given up.
+        limit: charges after which a record is tried and, if it kills there too, given up; after twice as many
+            it is given up whatever the trial said.
+        trial: runs a record in a process of its own; gives how that died, empty if it lived. None: no trial.
     """
 
-    def __init__(self, notes: Notes, attempts: Attempts, limit: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        notes: Notes,
+        attempts: Attempts,
+        limit: int,
+        metrics: Metrics,
+        trial: Callable[[Record], str] | None = None,
+    ) -> None:
+        self._trial = trial
         self._metrics = metrics
         self._notes = notes
         self._attempts = attempts
@@ -93,9 +103,16 @@ class Quarantine:
         """How often the process died while this record was alone in flight."""
         return self._watch(record).attempts.get(record.offset, 0)
 
-    def is_given_up(self, record: Record) -> bool:
-        """Whether that was as often as it may be."""
-        return self.deaths(record) >= self._limit
+    def verdict(self, record: Record) -> str:
+        """Why the record must not run again, empty if it may. Blocks for a trial, if one is due."""
+        deaths = self.deaths(record)
+        if deaths < self._limit:
+            return ""
+        found = f"the worker died {deaths} times while this record was alone in flight"
+        if self._trial is None or deaths >= 2 * self._limit:
+            return found
+        how = self._trial(record)  # two deaths may be two accidents
+        return f"{found}, and so did a process that tried it ({how})" if how else ""
 
     def charge(self, record: Record) -> None:
         """Charge a record that is about to run alone."""

@@ -7,6 +7,7 @@ tells. It writes no match, no letter and no outcome; what it stores, the worker 
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,8 +27,11 @@ from worker.transport.base import Partition, Record
 TIMEOUT_S = 180.0
 ENTRY = "worker.cli.main"
 COMMAND = "try-record"
-# These say that something was away or wrong beside the record: they condemn nobody.
-_NOT_THE_RECORD = (ExitCode.UNAVAILABLE, ExitCode.CONFIG, ExitCode.USAGE)
+# These say that something was away or wrong beside the record, or that somebody ended us: they condemn nobody.
+_NOT_THE_RECORD = (
+    *(ExitCode.DONE, ExitCode.UNAVAILABLE, ExitCode.CONFIG, ExitCode.USAGE, ExitCode.INTERRUPTED),
+    *(-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP),
+)
 
 log = structlog.stdlib.get_logger("worker.trial")
 
@@ -127,12 +131,10 @@ def _run(trial: bytes) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"no end within {TIMEOUT_S:.0f} s"
-    if done.returncode < 0:
-        return f"signal {-done.returncode}"
-    if done.returncode == ExitCode.DONE or done.returncode in _NOT_THE_RECORD:
+        return ""  # it waits for something; a record that hangs kills nobody
+    if done.returncode in _NOT_THE_RECORD:
         return ""
-    return f"exit status {done.returncode}"
+    return f"signal {-done.returncode}" if done.returncode < 0 else f"exit status {done.returncode}"
 
 
 def _quiet(config: Config, media_root: Path | None, folder: Path) -> Config:

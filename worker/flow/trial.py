@@ -27,7 +27,7 @@ from worker.transport.base import Partition, Record
 TIMEOUT_S = 180.0
 ENTRY = "worker.cli.main"
 COMMAND = "try-record"
-# These say that something was away or wrong beside the record, or that somebody ended us: they condemn nobody.
+# These say that something beside the record was wrong, or that somebody ended it: they condemn nobody.
 _NOT_THE_RECORD = (
     *(ExitCode.DONE, ExitCode.UNAVAILABLE, ExitCode.CONFIG, ExitCode.USAGE, ExitCode.INTERRUPTED),
     *(-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP),

@@ -44,6 +44,7 @@ class Command:
         """Exit code, the printed configuration, and the lines by the name of the check."""
         for name, value in ({"model": str(self.model)} | variables).items():
             self.patch.setenv(f"ENTITYCLIP_{name.upper()}", value)
+        self.capsys.readouterr()  # what the test's own preparations logged
         code = run_command(["check-config", *arguments])
         printed = self.capsys.readouterr()
         lines = dict(line.split(": ", 1) for line in printed.err.splitlines())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from worker.observe.logs import configure_logging
 from worker.observe.metrics import Metrics
 from worker.sections import KafkaConfig
 from worker.transport.kafka.source import KafkaSource
@@ -14,6 +15,7 @@ from worker.transport.kafka.source import KafkaSource
 
 def main(servers: str, group: str, topic: str, note: str) -> None:
     """Never returns."""
+    configure_logging("warning")  # standard output is for what is read from it
     config = KafkaConfig(bootstrap_servers=servers, group=group, session_timeout_s=2.0)
     source = KafkaSource(config, topic, Metrics())
     while True:

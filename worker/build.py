@@ -122,10 +122,10 @@ def _is_clean(error: BaseException | None) -> bool:
     return error is None or (isinstance(error, WorkerError) and not isinstance(error, Crash))
 
 
-def calibration(checkpoint: Checkpoint, threshold: float | None = None) -> Calibration:
-    """The checkpoint's, with another threshold if one is given."""
+def calibration(checkpoint: Checkpoint) -> Calibration:
+    """The checkpoint's own."""
     fitted = checkpoint.config.matching
-    return Calibration(fitted.slope, fitted.intercept, fitted.threshold if threshold is None else threshold)
+    return Calibration(fitted.slope, fitted.intercept, fitted.threshold)
 
 
 def _load(model: str) -> Checkpoint:

@@ -43,7 +43,6 @@ class Gather:
 
     Args:
         fetcher: None refuses every address.
-        explainer: None takes what the post brings.
         view: what the explainer is shown of a post's images, which must be there before it begins; runs on
             a thread of its own. None shows it nothing.
         opted_out: sources whose addresses are never fetched.

@@ -11,22 +11,20 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from model import checkpoint
 from model.config import CheckpointConfig
 from model.entityclip import EntityClip
-from model.loss import LossParts, LossWeights, duplicate_mask, entityclip_loss
-from model.tokenizer import ClipTokenizer
-from model.training.batches import Batch, TrainingData
+from model.loss import LossParts, LossWeights
+from model.training.batches import TrainingData
 from model.training.optimizer import build_optimizer, set_learning_rate
 from model.training.recipe import Recipe
+from model.training.step import TensorBatch, Tensorizer, batch_loss
 
 Validate = Callable[[EntityClip], dict[str, float]]
 _STATE_NAME = "state.pt"
@@ -35,16 +33,6 @@ _MAX_BAD_STEPS = 20
 
 class TrainingError(RuntimeError):
     """The run cannot go on; the message is one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class TensorBatch:
-    """A batch as the model takes it; shapes as in `EntityClip.forward`."""
-
-    image: Tensor
-    text: Tensor
-    explanation: Tensor
-    duplicates: Tensor
 
 
 class Trainer:
@@ -69,7 +57,7 @@ class Trainer:
         if self._average is not None:
             self._average.load_state_dict(self._model.state_dict())
         self._optimizer = build_optimizer(self._model, recipe.optimizer)
-        self._to_tensors = Tensorizer(recipe, self._device)
+        self._to_tensors = Tensorizer(recipe.architecture, recipe.preprocess, self._device)
         self._step, self._best, self._bad_steps = 0, -1.0, 0
 
     def run(self) -> Path:
@@ -126,14 +114,7 @@ class Trainer:
         rate = set_learning_rate(self._optimizer, recipe.optimizer, self._step, recipe.steps)
         draw = torch.Generator(self._device).manual_seed(recipe.seed * 1_000_003 + self._step)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            output = self._model(batch.image, batch.text, batch.explanation)
-            parts = entityclip_loss(
-                self._model,
-                output,
-                weights=LossWeights(recipe.auxiliary, recipe.matching),
-                duplicates=batch.duplicates,
-                generator=draw,
-            )
+            parts = batch_loss(self._model, batch, LossWeights(recipe.auxiliary, recipe.matching), draw)
         self._optimizer.zero_grad(set_to_none=True)
         parts.total.backward()  # type: ignore[no-untyped-call]
         clip = recipe.optimizer.clip_norm or float("inf")
@@ -206,28 +187,3 @@ class Trainer:
             "seconds": round(seconds, 3),
         }
         print(json.dumps(line), file=log, flush=True)
-
-
-class Tensorizer:
-    """Batches of pixels and texts to tensors on the device. Thread-safe."""
-
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
-        text = recipe.architecture.text
-        self._tokenizer = ClipTokenizer(text.vocab_size, text.context_length)
-        self._mean = torch.tensor(recipe.preprocess.mean).view(1, 3, 1, 1) * 255
-        self._std = torch.tensor(recipe.preprocess.std).view(1, 3, 1, 1) * 255
-        self._attend_padding = recipe.architecture.experts.attend_padding
-        self._device = device
-
-    def __call__(self, batch: Batch) -> TensorBatch:
-        image = torch.from_numpy(batch.pixels).permute(0, 3, 1, 2).float()
-        # cutting is exact unless the experts attend to padding
-        cut = not self._attend_padding
-        return TensorBatch(
-            image=((image - self._mean) / self._std).to(self._device),
-            text=torch.from_numpy(self._tokenizer(batch.captions, cut=cut)).to(self._device),
-            explanation=torch.from_numpy(self._tokenizer(batch.explanations, cut=cut)).to(self._device),
-            duplicates=duplicate_mask(
-                torch.from_numpy(batch.image_group), torch.from_numpy(batch.text_group)
-            ).to(self._device),
-        )

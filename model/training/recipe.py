@@ -11,18 +11,7 @@ from pathlib import Path
 import msgspec
 
 from model.config import ArchitectureConfig, PreprocessConfig
-
-
-class FlagNewsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The FlagNews training set; see `model.flagnews.bank` and `model.flagnews.training_set`."""
-
-    real_pictures: int = 36_000
-    invented_entities: int = 2000
-    invented_pictures: int = 12_000
-    unseen_fold: int | None = 0
-    real_fraction: float = 0.75
-    curriculum_steps: int = 0
-    seed: int = 0
+from model.training.flagnews_config import FlagNewsConfig
 
 
 class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,9 +15,10 @@ from model import checkpoint
 from model.config import ArchitectureConfig, ExpertConfig, TextConfig, VisionConfig
 from model.entityclip import EntityClip
 from model.training.batches import Batch
+from model.training.flagnews_config import FlagNewsConfig
 from model.training.loop import Trainer, TrainingError
 from model.training.optimizer import build_optimizer, rate_fraction
-from model.training.recipe import FlagNewsConfig, OptimizerConfig, Recipe, load_recipe
+from model.training.recipe import OptimizerConfig, Recipe, load_recipe
 from tests.unit.test_entityclip import build
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 30), "blue": (30, 30, 220), "grey": (120, 120, 120)}

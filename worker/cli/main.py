@@ -13,7 +13,20 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import check_config, dead_letters, demo, enrich, model_commands, query, run, try_record, why
+from worker.cli import (
+    calibrate,
+    check_config,
+    convert,
+    dead_letters,
+    demo,
+    enrich,
+    evaluate,
+    query,
+    run,
+    train,
+    try_record,
+    why,
+)
 from worker.errors import ExitCode, WorkerError
 from worker.printable import one_line
 
@@ -53,10 +66,10 @@ app.command("query", epilog=query.EXAMPLE)(query.query)
 app.command("why", epilog=why.EXAMPLE)(why.why)
 app.command("try-record", hidden=True)(try_record.try_record)
 app.command("enrich", epilog=enrich.EXAMPLE)(enrich.enrich)
-app.command("train", epilog=model_commands.TRAIN_EXAMPLE)(model_commands.train)
-app.command("evaluate", epilog=model_commands.EVALUATE_EXAMPLE)(model_commands.evaluate)
-app.command("calibrate", epilog=model_commands.CALIBRATE_EXAMPLE)(model_commands.calibrate)
-app.command("convert", epilog=model_commands.CONVERT_EXAMPLE)(model_commands.convert)
+app.command("train", epilog=train.EXAMPLE)(train.train)
+app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command("calibrate", epilog=calibrate.EXAMPLE)(calibrate.calibrate)
+app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("check-config", epilog=check_config.EXAMPLE)(check_config.check_config)
 

@@ -1,0 +1,29 @@
+"""What the commands around a model share: their options, and how the model's errors end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker.errors import ConfigError
+
+CheckpointOption = Annotated[
+    str, typer.Option("--checkpoint", metavar="tiny|DIR", help="The one that ships, or a folder.")
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="DIR", help="Where drawn pictures are kept.  [~/.cache/entityclip]"),
+]
+
+
+@contextmanager
+def model_errors() -> Iterator[None]:
+    """What `model` says about its input becomes a configuration error of one line."""
+    try:
+        yield
+    except (ValueError, OSError) as exc:
+        raise ConfigError(str(exc)) from exc

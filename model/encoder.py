@@ -59,7 +59,7 @@ class Encoder:
             [B, D] float32, L2-normalised; a row is NaN where the model gave no finite, non-zero vector.
         """
         features = [
-            towers.image_features(self._model.backbone, self._normalise(chunk))
+            towers.image_features(self._model.backbone, self.image_tensor(chunk))
             for chunk in (pixels[start : start + self._batch_size] for start in self._starts(len(pixels)))
         ]
         return self._finish(features)
@@ -74,7 +74,7 @@ class Encoder:
         rows = self.tokenizer.encode(texts)
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         features = [
-            towers.text_features(self._model.backbone, self._pad([rows[index] for index in chunk]))
+            towers.text_features(self._model.backbone, self.token_tensor([rows[index] for index in chunk]))
             for chunk in (order[start : start + self._batch_size] for start in self._starts(len(order)))
         ]
         vectors = self._finish(features)
@@ -90,11 +90,13 @@ class Encoder:
     def _starts(self, count: int) -> range:
         return range(0, count, self._batch_size)
 
-    def _normalise(self, pixels: NDArray[np.uint8]) -> Tensor:
+    def image_tensor(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Pixels as the image tower takes them. [B, S, S, 3] uint8 -> [B, 3, S, S] float on the device."""
         image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
         return (image.permute(0, 3, 1, 2).float() - self._mean) / self._std
 
-    def _pad(self, rows: Sequence[Sequence[int]]) -> Tensor:
+    def token_tensor(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Ids padded with 0 to the longest of the rows. [B, L] int64 on the device."""
         length = max(map(len, rows))
         ids = torch.zeros(len(rows), length, dtype=torch.long)
         for row, tokens in zip(ids, rows, strict=True):

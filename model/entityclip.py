@@ -134,10 +134,10 @@ class EntityClip(nn.Module):
             image_features=normalise(image_row),
             text_features=normalise(text_row),
             fused_image_features=normalise(
-                _mix(self.image_gate(image_row), torch.cat([experts.image, experts.explained_image], dim=1))
+                mix(self.image_gate(image_row), torch.cat([experts.image, experts.explained_image], dim=1))
             ),
             fused_text_features=normalise(
-                _mix(self.text_gate(text_row), torch.cat([experts.text, experts.explained_text], dim=1))
+                mix(self.text_gate(text_row), torch.cat([experts.text, experts.explained_text], dim=1))
             ),
             logit_scale=self.logit_scale(),
             text_eot=text_eot,
@@ -194,7 +194,7 @@ class EntityClip(nn.Module):
         Returns:
             logits [B, 2], index 0 = match, and the gated feature [B, D].
         """
-        fused = _mix(self.pair_gate(torch.cat([image_row, text_row], dim=-1)), experts.all())
+        fused = mix(self.pair_gate(torch.cat([image_row, text_row], dim=-1)), experts.all())
         return self.itm_head(fused), fused
 
     def itm_logits(
@@ -228,7 +228,7 @@ def normalise(x: Tensor) -> Tensor:
     return functional.normalize(at_least_float32(x), dim=-1)
 
 
-def _mix(gate_logits: Tensor, outputs: Tensor) -> Tensor:
+def mix(gate_logits: Tensor, outputs: Tensor) -> Tensor:
     """Σ softmax(gate) · output, in float32 or better. [B, E], [B, E, D] -> [B, D]."""
     gate = at_least_float32(gate_logits).softmax(dim=-1)  # [B, E]
     return torch.einsum("be,bed->bd", gate, at_least_float32(outputs))

@@ -1,0 +1,1 @@
+"""Explains every caption of a data set: `entityclip explain`."""

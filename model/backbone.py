@@ -21,6 +21,7 @@ def build_backbone(config: ArchitectureConfig) -> CLIP:
             width=vision.width,
             layers=vision.layers,
             head_width=vision.head_width,
+            mlp_ratio=vision.mlp_ratio,
             output_tokens=True,
         ),
         CLIPTextCfg(

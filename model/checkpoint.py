@@ -1,6 +1,10 @@
 """A checkpoint is a directory: `config.json` and `model.safetensors`.
 
 `model_id`, a short hash of both files, names the model in every vector store and every match.
+
+Models also come from elsewhere: `open_clip:NAME/TAG` (see `model.openclip`) and `hf-hub:ORGANISATION/NAME`, a
+repository that holds either a checkpoint of ours or an open_clip model. An open_clip model has no heads: it
+gets fresh ones.
 """
 
 from __future__ import annotations
@@ -11,28 +15,34 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from model.config import CheckpointConfig
+from model import hub, openclip
+from model.config import CheckpointConfig, ExpertConfig
 from model.entityclip import EntityClip
+from model.weights import CheckpointError, load_exactly, read_weights
+
+__all__ = ["Checkpoint", "CheckpointError", "load", "model_id", "packaged", "read_config", "resolve", "save"]
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 TINY = "tiny"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be read; the message is one line that names the path."""
+HUB_PREFIX = "hf-hub:"
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A loaded model, float32, in eval mode, with what its directory says of it."""
+    """A loaded model, float32, in eval mode, with what its source says of it.
+
+    Args:
+        model_id: 12 hex digits, of a directory's two files or else of the configuration and the weights.
+        fresh_heads: whether experts, gates and matching head are untrained.
+    """
 
     model: EntityClip
     config: CheckpointConfig
     model_id: str
+    fresh_heads: bool = False
 
 
 def save(
@@ -61,38 +71,82 @@ def write_config(folder: Path, config: CheckpointConfig) -> None:
     part.replace(folder / CONFIG_NAME)
 
 
-def load(path_or_name: str | Path = TINY) -> Checkpoint:
-    """Open a checkpoint.
+def load(
+    path_or_name: str | Path = TINY, *, experts: ExpertConfig | None = None, seed: int = 0
+) -> Checkpoint:
+    """Open a model.
 
     Args:
-        path_or_name: a checkpoint directory, or `tiny` for the one in this package.
+        path_or_name: a checkpoint directory, `tiny` for the one in this package, `open_clip:NAME/TAG`,
+            `open_clip:NAME/FILE` or `hf-hub:ORGANISATION/NAME`. The last three may download.
+        experts: of the fresh heads of an open_clip model, 4/4/4 when None; a checkpoint keeps its own.
+        seed: of the fresh heads.
 
     Raises:
-        CheckpointError: missing, damaged, or of another architecture than its config says.
+        CheckpointError: missing, unreadable, unusable, or out of reach.
     """
-    folder = resolve(path_or_name)
+    source = str(path_or_name)
+    if source.startswith(openclip.PREFIX):
+        spec = source.removeprefix(openclip.PREFIX)
+        return _fresh(*openclip.load_name(spec, experts or ExpertConfig(), seed))
+    folder = _folder(source)
+    if _is_open_clip(folder):
+        return _fresh(*openclip.load_folder(folder, source, experts or ExpertConfig(), seed))
     config = read_config(folder)
     model = EntityClip(config.architecture)
-    try:
-        weights = load_file(folder / WEIGHTS_NAME)
-        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    except (OSError, SafetensorError) as exc:
-        raise CheckpointError(f"{folder / WEIGHTS_NAME}: {exc}") from exc
-    except RuntimeError as exc:
-        raise CheckpointError(f"{folder}: the weights do not fit {CONFIG_NAME}: {_first_line(exc)}") from exc
+    weights = read_weights(folder / WEIGHTS_NAME)
+    load_exactly(model, weights, f"{folder}: the weights do not fit {CONFIG_NAME}")
     return Checkpoint(model.eval(), config, model_id(folder))
 
 
+def _fresh(model: EntityClip, config: CheckpointConfig) -> Checkpoint:
+    return Checkpoint(model, config, _content_id(model, config), fresh_heads=True)
+
+
 def resolve(path_or_name: str | Path) -> Path:
-    """Return the directory of a checkpoint.
+    """Return the directory of a checkpoint; `hf-hub:` may download it.
 
     Raises:
         CheckpointError: there is none.
     """
-    folder = packaged(TINY) if str(path_or_name) == TINY else Path(path_or_name)
-    if not (folder / CONFIG_NAME).is_file() or not (folder / WEIGHTS_NAME).is_file():
+    source = str(path_or_name)
+    if source.startswith(openclip.PREFIX) or _is_open_clip(folder := _folder(source)):
+        raise CheckpointError(
+            f"{source} is no checkpoint yet: write one with `entityclip convert {source} DIR` and name DIR"
+        )
+    return folder
+
+
+def _folder(source: str) -> Path:
+    """The directory behind a name, of a checkpoint or of an open_clip model."""
+    if source.startswith(HUB_PREFIX):
+        return _download(source.removeprefix(HUB_PREFIX))
+    folder = packaged(TINY) if source == TINY else Path(source)
+    if not _is_open_clip(folder) and not all(
+        (folder / name).is_file() for name in (CONFIG_NAME, WEIGHTS_NAME)
+    ):
         raise CheckpointError(f"{folder} is no checkpoint: it needs {CONFIG_NAME} and {WEIGHTS_NAME}")
     return folder
+
+
+def _is_open_clip(folder: Path) -> bool:
+    return (folder / openclip.CONFIG_NAME).is_file()
+
+
+def _download(repository: str) -> Path:
+    remedy = hub.elsewhere(repository)
+    config = hub.fetch(repository, (openclip.CONFIG_NAME, CONFIG_NAME), remedy)
+    if config is None:
+        raise CheckpointError(
+            f"the hub's repository {repository} holds neither {CONFIG_NAME} nor {openclip.CONFIG_NAME}"
+        )
+    names = openclip.WEIGHTS_NAMES if config.name == openclip.CONFIG_NAME else (WEIGHTS_NAME,)
+    if config.name == CONFIG_NAME:
+        read_config(config.parent)  # before the weights of some other kind of model are downloaded
+    weights = hub.fetch(repository, names, remedy)
+    if weights is None:
+        raise CheckpointError(f"the hub's repository {repository} holds none of {', '.join(names)}")
+    return weights.parent
 
 
 def packaged(name: str) -> Path:
@@ -119,6 +173,15 @@ def model_id(folder: Path) -> str:
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         with (folder / name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]
+
+
+def _content_id(model: EntityClip, config: CheckpointConfig) -> str:
+    """Like `model_id`, of a model that lies in no directory."""
+    digest = hashlib.sha256(config.to_json())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{list(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()[:12]
 
 

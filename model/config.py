@@ -14,6 +14,7 @@ class VisionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         image_size: side of the square input, pixels.
         patch_size: side of a patch, pixels.
         width: channels of the transformer; heads are 64 wide unless `head_width` says otherwise.
+        mlp_ratio: width of a block's hidden layer over `width`.
     """
 
     image_size: int = 224
@@ -21,6 +22,7 @@ class VisionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: int = 768
     layers: int = 12
     head_width: int = 64
+    mlp_ratio: float = 4.0
 
 
 class TextConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,39 +1,36 @@
-"""`entityclip convert`: published weights into a checkpoint directory."""
+"""`entityclip convert`: a model from elsewhere into a checkpoint directory."""
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
-import torch
+from model import checkpoint, openclip
+from model.config import CheckpointConfig, ExpertConfig
+from model.published import load_published, read_expert_counts
+from model.weights import read_weights
 
-from model import checkpoint
-from model.config import CheckpointConfig
-from model.published import load_published
 
-
-def convert(source: Path, output: Path, experts: str = "444") -> None:
-    """Read a published `.pt` state dict and write a checkpoint directory.
+def convert(source: str | Path, output: Path, experts: str | None = None) -> None:
+    """Write a checkpoint directory.
 
     Args:
-        source: a state dict, bare or under `state_dict` / `model`; only tensors are unpickled.
-        experts: three digits, image / explanation / text experts.
+        source: a published `.pt` state dict (bare or under `state_dict` / `model`, only tensors are
+            unpickled), or what `model.load` takes by name: `open_clip:NAME/TAG`, `hf-hub:…`.
+        experts: image, explanation and text experts, as `444` or `12,4,4`: checked against published weights,
+            or the number of fresh ones of an open_clip model. As the weights have it, else 4/4/4, when None.
 
     Raises:
         ValueError: no such file, more than tensors in it, or no EntityCLIP's weights; in one line.
     """
-    try:
-        state = torch.load(source, map_location="cpu", weights_only=True)
-    except OSError as exc:
-        raise ValueError(f"{source}: {exc.strerror}") from exc
-    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError) as exc:
-        # torch's own words would advise to load it unsafely
-        raise ValueError(f"{source} is no file of plain tensors") from exc
-    for name in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(name), dict):
-            state = state[name]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"{source} holds no state dict")
-    model = load_published(state, experts)
-    training: dict[str, object] = {"converted_from": source.name}
+    name = str(source)
+    if name.startswith((openclip.PREFIX, checkpoint.HUB_PREFIX)):
+        counts = None if experts is None else read_expert_counts(experts)
+        loaded = checkpoint.load(name, experts=None if counts is None else ExpertConfig(*counts))
+        own = loaded.config.architecture.experts
+        if counts not in (None, (own.image, own.explanation, own.text)):
+            raise ValueError(f"{name} has {own.image},{own.explanation},{own.text} experts, not {experts}")
+        checkpoint.save(output, loaded.model, loaded.config)
+        return
+    model = load_published(read_weights(Path(source)), experts)
+    training: dict[str, object] = {"converted_from": Path(source).name}
     checkpoint.save(output, model, CheckpointConfig(architecture=model.config, training=training))

@@ -75,7 +75,7 @@ def test_a_published_state_dict_gives_the_same_outputs(tmp_path: Path) -> None:
 def test_another_number_of_experts_is_refused(tmp_path: Path) -> None:
     torch.save(published_names(build(attend_padding=True)), tmp_path / "published.pt")
     with pytest.raises(ValueError, match="the weights hold 212 experts, not 444"):
-        convert(tmp_path / "published.pt", tmp_path / "out")
+        convert(tmp_path / "published.pt", tmp_path / "out", "444")
 
 
 def test_a_missing_weight_is_named(tmp_path: Path) -> None:

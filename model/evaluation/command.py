@@ -1,8 +1,9 @@
-"""`entityclip evaluate`: a checkpoint and a data set in, a table and JSON out."""
+"""`entityclip evaluate` and `entityclip calibrate`: a checkpoint and data in, numbers out."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ import torch
 from model import checkpoint
 from model.config import MatchingConfig
 from model.encoder import Encoder
+from model.evaluation import dataset_run
 from model.evaluation.calibration import fit_matching
 from model.evaluation.flagnews import (
     by_group,
@@ -25,14 +27,46 @@ from model.flagnews.compose import SHARE_RANGE
 from model.flagnews.pools import Pool, draw_pools, photo_pools, seen_mask
 from model.training import flagnews_run
 
+FLAGNEWS = ("flagnews", "flagnews-photo")
 POOLS = 20
 _CALIBRATION_POOLS = 4
+
+
+def evaluate_each(
+    checkpoint_name: str,
+    data: Sequence[str],
+    choices: dataset_run.Choices,
+    *,
+    cache: Path | None = None,
+    photos: Path | None = None,
+) -> list[dict[str, object] | dataset_run.DataSetResult]:
+    """Measure one checkpoint on any number of data sets.
+
+    Args:
+        data: `flagnews`, `flagnews-photo`, `KIND:PATH` or prepared folders.
+
+    Raises:
+        ValueError: an unknown or unusable data set, or choices that do not fit it.
+    """
+    for one in data:
+        if one not in FLAGNEWS and ":" not in one and not Path(one).exists():
+            known = ", ".join(FLAGNEWS)
+            raise ValueError(f"unknown data {one!r}: {known}, KIND:PATH or a prepared folder")
+    loaded = checkpoint.load(checkpoint_name) if set(data) - set(FLAGNEWS) else None
+    results: list[dict[str, object] | dataset_run.DataSetResult] = []
+    for one in data:
+        if one in FLAGNEWS or loaded is None:
+            results.append(evaluate(checkpoint_name, one, cache=cache, photos=photos))
+        else:
+            folder = cache or flagnews_run.default_cache()
+            results.append(dataset_run.evaluate_data_set(loaded, one, choices, folder))
+    return results
 
 
 def evaluate(
     checkpoint_name: str, data: str, *, cache: Path | None = None, photos: Path | None = None
 ) -> dict[str, object]:
-    """Measure variant P (the two plain encoders).
+    """Measure variant P (the two plain encoders) on FlagNews.
 
     Args:
         checkpoint_name: a checkpoint directory, or `tiny`.
@@ -102,13 +136,18 @@ def calibrate(
 
 
 def record(checkpoint_name: str, result: dict[str, object]) -> None:
-    """Write a result of `evaluate` into the checkpoint's `config.json`; its model id changes with it."""
+    """Write a result into the checkpoint's `config.json`; its model id changes with it.
+
+    Args:
+        result: of `evaluate`, or the facts of a `DataSetResult`; what names this machine's files is left out.
+    """
     folder = checkpoint.resolve(checkpoint_name)
     config = checkpoint.read_config(folder)
-    facts = {name: value for name, value in result.items() if name != "model_id"}
+    name = f"{result['dataset']}/{result['split']}" if "dataset" in result else str(result["data"])
+    here = ("model_id",) if name in FLAGNEWS else ("model_id", "data", "device")
+    facts = {key: value for key, value in result.items() if key not in here}
     facts = json.loads(json.dumps(facts), parse_float=lambda digits: round(float(digits), 4))
-    metrics = {**config.metrics, str(result["data"]): facts}
-    checkpoint.write_config(folder, msgspec.structs.replace(config, metrics=metrics))
+    checkpoint.write_config(folder, msgspec.structs.replace(config, metrics={**config.metrics, name: facts}))
 
 
 class _Sampling(msgspec.Struct):

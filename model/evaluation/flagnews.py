@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,9 @@ from numpy.typing import NDArray
 from model.encoder import Encoder
 from model.evaluation.retrieval import KS, recall, score_ranks
 from model.flagnews.bank import PictureBank
-from model.flagnews.pools import Pool
+from model.flagnews.layers import Union
+from model.flagnews.palette import PALETTE, colour_word
+from model.flagnews.pools import Pool, entity_a_look, pool_explanations
 
 _BINS = 4  # a colour channel: 64 colours
 
@@ -102,3 +106,62 @@ def _histograms(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     offset = codes.astype(np.int64) + np.arange(len(pixels))[:, None] * size
     counts = np.bincount(offset.ravel(), minlength=len(pixels) * size).reshape(len(pixels), size)
     return np.asarray(np.sqrt(counts / codes.shape[1]), np.float32)
+
+
+def colour_word_recall(
+    pools: Sequence[Pool], seen: NDArray[np.bool_], seed: int
+) -> dict[str, dict[str, float]]:
+    """The oracle bag of colour words: the colours a flag really has against those its explanation names.
+
+    It is given every flag's colours, so it measures what the explanations' colour words alone can do with
+    perfect sight. Pairs are scored by the overlap of the two sets (Jaccard); among ties the expected recall
+    counts, since many flags have the same colours.
+
+    Args:
+        seed: of the explanations' paraphrases, as in `score_pools`.
+    """
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for number, pool in enumerate(pools):
+        entity_of = entity_a_look()
+        pictures = [frozenset(_colours(entity_of[int(look)].spec.layers)) for look in pool.look]
+        texts = [_named_colours(text) for text in pool_explanations(pool, "true", seed * 1000 + number)]
+        scores = np.array([[len(one & other) / len(one | other) for other in texts] for one in pictures])
+        for direction, matrix in (("image_to_text", scores), ("text_to_image", scores.T)):
+            for k in KS:
+                found.setdefault(f"{direction}_R@{k}", []).append(_expected_recall(matrix, k))
+    groups = {"seen": seen, "unseen": ~seen}
+    return {
+        group: {name: float(np.mean([row[mask] for row in rows])) for name, rows in found.items()}
+        for group, mask in groups.items()
+        if mask.any()
+    }
+
+
+def _expected_recall(scores: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+    """Chance that each query's own candidate is among the first k, ties in random order. [L, L] -> [L]."""
+    own = np.diagonal(scores)[:, None]
+    better, equal = (scores > own).sum(axis=1), (scores == own).sum(axis=1)
+    return np.asarray(np.clip((k - better) / equal, 0.0, 1.0), np.float64)
+
+
+def _colours(part: object) -> Iterator[str]:
+    """Names of all colours in a specification's layers."""
+    if isinstance(part, str):
+        yield from [colour_word(part)] if part in PALETTE else []
+    elif isinstance(part, tuple):
+        for item in part:
+            yield from _colours(item)
+    elif isinstance(part, Union):
+        yield from ("red", "white", "dark blue")
+    elif is_dataclass(part):
+        for field in fields(part):
+            yield from _colours(getattr(part, field.name))
+
+
+_COLOUR_WORDS = re.compile(
+    "|".join(rf"\b{word}\b" for word in sorted(map(colour_word, PALETTE), key=len, reverse=True))
+)
+
+
+def _named_colours(text: str) -> frozenset[str]:
+    return frozenset(_COLOUR_WORDS.findall(text))

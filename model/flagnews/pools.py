@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,12 @@ from numpy.typing import NDArray
 from model.flagnews.bank import PictureBank
 from model.flagnews.captions import caption
 from model.flagnews.entities import Entity, folds, real_entities
+from model.flagnews.explanations import explanations
 from model.flagnews.photo import photo_sets
+from model.flagnews.training_set import derangement
+
+ExplanationKind = Literal["true", "empty", "shuffled"]
+EXPLANATION_KINDS: tuple[ExplanationKind, ...] = get_args(ExplanationKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ def photo_pools(root: Path, size: int, count: int, seed: int = 0) -> list[Pool]:
     Raises:
         FileNotFoundError: no such data.
     """
-    entity_of = _entity_a_look()
+    entity_of = entity_a_look()
     rng = np.random.default_rng([seed, 0xF107])
     pools = []
     for number in range(count):
@@ -88,8 +94,30 @@ def photo_pools(root: Path, size: int, count: int, seed: int = 0) -> list[Pool]:
     return pools
 
 
-def _entity_a_look() -> dict[int, Entity]:
-    """The first real entity of every look."""
+def pool_explanations(pool: Pool, kind: ExplanationKind, seed: int) -> list[str]:
+    """One explanation a caption, in the words of the test split.
+
+    Args:
+        kind: `true`; `empty`, none; `shuffled`, each caption gets that of another look, always the same one.
+        seed: which of the paraphrases; the same for true and shuffled ones.
+
+    Returns:
+        L texts.
+    """
+    if kind == "empty":
+        return [""] * len(pool.look)
+    entity_of = entity_a_look()
+    looks = pool.look.tolist()
+    if kind == "shuffled":
+        other = derangement(sorted(looks))
+        looks = [other[look] for look in looks]
+    options = [explanations(entity_of[look], "test") for look in looks]
+    chosen = np.random.default_rng([seed, 0xE4B1]).integers(len(options[0]), size=len(options))
+    return [texts[number] for texts, number in zip(options, chosen, strict=True)]
+
+
+def entity_a_look() -> dict[int, Entity]:
+    """Return the first real entity of every look."""
     first: dict[int, Entity] = {}
     for entity in real_entities():
         first.setdefault(entity.look, entity)

@@ -12,7 +12,12 @@ import typer
 from worker.errors import ConfigError
 
 CheckpointOption = Annotated[
-    str, typer.Option("--checkpoint", metavar="tiny|DIR", help="The one that ships, or a folder.")
+    str,
+    typer.Option(
+        "--checkpoint",
+        metavar="tiny|DIR|SOURCE",
+        help="The one that ships, a folder, open_clip:… or hf-hub:….",
+    ),
 ]
 CacheOption = Annotated[
     Path | None,

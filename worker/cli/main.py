@@ -21,6 +21,8 @@ from worker.cli import (
     demo,
     enrich,
     evaluate,
+    explain,
+    prepare,
     query,
     run,
     train,
@@ -66,6 +68,8 @@ app.command("query", epilog=query.EXAMPLE)(query.query)
 app.command("why", epilog=why.EXAMPLE)(why.why)
 app.command("try-record", hidden=True)(try_record.try_record)
 app.command("enrich", epilog=enrich.EXAMPLE)(enrich.enrich)
+app.command("explain", epilog=explain.EXAMPLE)(explain.explain)
+app.command("prepare", epilog=prepare.EXAMPLE)(prepare.prepare)
 app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("calibrate", epilog=calibrate.EXAMPLE)(calibrate.calibrate)

@@ -127,7 +127,7 @@ class Experiment:
     ) -> None:
         self.setting, self.output = setting, output
         self._device, self._pools = device, pools
-        self._cache = cache or flagnews_run.default_cache()
+        self.cache = cache or flagnews_run.default_cache()
 
     @property
     def start(self) -> Path:
@@ -135,7 +135,7 @@ class Experiment:
         folder = self.output / "start"
         recipe = load_recipe(self.setting.start)
         if not (folder / "done").exists():
-            data = flagnews_run.build_training(recipe, self._cache)
+            data = flagnews_run.build_training(recipe, self.cache)
             Trainer(recipe, data, folder, _unselected, self._device).run()
             (folder / "done").touch()
         return folder / "last"
@@ -155,7 +155,7 @@ class Experiment:
             return folder
         arm = ARMS[name]
         recipe = arm_recipe(load_recipe(self.setting.arms), arm, fold, self.start)
-        data = flagnews_run.build_training(recipe, self._cache)
+        data = flagnews_run.build_training(recipe, self.cache)
         Trainer(recipe, data, folder, _unselected, self._device).run()
         trained = checkpoint.load(folder / "last")
         facts = {
@@ -164,7 +164,7 @@ class Experiment:
             "model_id": trained.model_id,
             "generator": generator_hash(),
             "recipe": msgspec.to_builtins(msgspec.structs.replace(recipe, init="start")),
-            "forward_flops": step_flops(trained.model, recipe, self._cache),
+            "forward_flops": step_flops(trained.model, recipe, self.cache),
             "train_s": round(_train_seconds(folder), 1),
         }
         self._score(trained, arm.wanted, folder)
@@ -188,7 +188,7 @@ class Experiment:
         drawn = {}
         for (split, seed), count in zip(_SEEDS.items(), self._pools, strict=True):
             config = BankConfig("test", count * len(real_entities()), size, scenes=400, seed=seed)
-            drawn[split] = draw_pools(flagnews_run.open_bank(config, self._cache), count, seed)
+            drawn[split] = draw_pools(flagnews_run.open_bank(config, self.cache), count, seed)
         return drawn
 
 

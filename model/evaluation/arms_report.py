@@ -1,4 +1,7 @@
-"""From the runs of `model.evaluation.arms` to a table with intervals and the gate's verdict."""
+"""From the runs of `model.evaluation.arms` to a table with intervals and the gate's verdict.
+
+The intervals are about looks: another training seed is not in them but for the folds, which have one each.
+"""
 
 from __future__ import annotations
 
@@ -144,12 +147,12 @@ class Report:
     """All rows, and what they say.
 
     Args:
-        table: Markdown.
+        table: header and rows of cells.
         data: JSON-ready.
         verdicts: the gate's three steps; empty where an arm that it needs was not run.
     """
 
-    table: str
+    table: list[list[str]]
     data: dict[str, object]
     verdicts: list[Verdict]
 
@@ -179,7 +182,7 @@ def report(arms: Sequence[ArmScores]) -> Report:
             for one in verdicts
         ],
     }
-    return Report(_markdown(rows, masks), data, verdicts)
+    return Report(_table(rows, masks), data, verdicts)
 
 
 def _evidence(rows: Sequence[Row], masks: Masks) -> dict[tuple[str, str], Evidence]:
@@ -254,14 +257,23 @@ def _numbers(row: Row, masks: Masks) -> dict[str, object]:
     return {"arm": row.arm, "variant": row.name, "explanations": row.kind, **intervals}
 
 
-def _markdown(rows: Sequence[Row], masks: Masks) -> str:
+def _table(rows: Sequence[Row], masks: Masks) -> list[list[str]]:
     arrows = {"image_to_text": "I→T", "text_to_image": "T→I"}
     columns = [f"{group} {arrows[d]} R@{k}" for group in _GROUPS for d in _DIRECTIONS for k in _KS]
-    lines = [["arm", "variant", "explanations", *columns], ["---"] * (3 + len(columns))]
+    table = [["arm", "variant", "explanations", *columns]]
     for row in rows:
-        cells = [
-            f"{100 * one.mean:.1f} ± {50 * (one.high - one.low):.1f}"
-            for one in _intervals(row, masks).values()
-        ]
-        lines.append([row.arm, row.name, row.kind, *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        intervals = _intervals(row, masks).values()
+        cells = [f"{100 * one.mean:.1f} ± {50 * (one.high - one.low):.1f}" for one in intervals]
+        table.append([row.arm, row.name, row.kind, *cells])
+    return table
+
+
+def yardstick_cells(name: str, recalls: dict[str, dict[str, float]]) -> list[str]:
+    """A table row of a yardstick, in the columns of `Report.table`; a dash where it says nothing.
+
+    Args:
+        recalls: group → metric → recall, 0 to 1.
+    """
+    metrics = [(group, f"{d}_R@{k}") for group in _GROUPS for d in _DIRECTIONS for k in _KS]
+    cells = [f"{100 * recalls[group][one]:.1f}" if group in recalls else "–" for group, one in metrics]
+    return [name, "yardstick", "", *cells]

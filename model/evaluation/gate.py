@@ -213,12 +213,12 @@ def _first_step(
     )
     if best_head is None or not any(candidate is concatenation for candidate in passing):
         winner = best_head or concatenation
-        return Verdict(1, True, winner.name, f"{winner.name} passes: {reasons}."), winner
+        return Verdict(1, True, winner.name, f"{winner.name} alone passes: {reasons}."), winner
     over = paired_bootstrap(best_head.unseen, concatenation.unseen)
     winner = best_head if over.above_zero else concatenation
     word = "beats" if over.above_zero else "does not beat"
     sentence = (
-        f"{winner.name} passes: {best_head.name} {word} plain concatenation ({over} points of unseen R@10); "
+        f"{winner.name} goes on: {best_head.name} {word} plain concatenation ({over} points of unseen R@10); "
         f"{reasons}."
     )
     return Verdict(1, True, winner.name, sentence), winner
@@ -236,9 +236,11 @@ def _judge(candidate: Evidence, plain: Evidence) -> tuple[bool, str]:
         and seen.mean >= -MAX_SEEN_LOSS
         and over_shuffled.above_zero
     )
+    word = "passes" if passed else "fails"
     reason = (
-        f"{candidate.name} against {plain.name}: unseen R@10 {gain} (needs {100 * MIN_UNSEEN_GAIN:+.0f}), "
-        f"seen {seen} (needs {-100 * MAX_SEEN_LOSS:+.1f}), true over shuffled {over_shuffled}"
+        f"{candidate.name} {word} against {plain.name} with unseen R@10 {gain} "
+        f"(needs {100 * MIN_UNSEEN_GAIN:+.0f}), seen {seen} (needs {-100 * MAX_SEEN_LOSS:+.1f}), "
+        f"true over shuffled {over_shuffled}"
     )
     return passed, reason
 

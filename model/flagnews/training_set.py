@@ -1,10 +1,16 @@
-"""FlagNews as training batches: distinct looks in every batch, the same batch for the same step."""
+"""FlagNews as training batches: distinct looks in every batch, the same batch for the same step.
+
+Looks, pictures and captions of a step depend on the seed alone: whatever is done with the explanations, the
+arms of an experiment see the same pairs.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +20,9 @@ from model.flagnews.captions import caption
 from model.flagnews.entities import Entity, folds, real_entities
 from model.flagnews.explanations import explanations
 from model.training.batches import Batch
+
+TextMode = Literal["caption", "concat", "description"]
+_DERANGEMENT_TAG = 0xDE7A
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +34,13 @@ class SamplingConfig:
         unseen_fold: looks of this fold (0 to 4) are held out; None trains on all of them.
         real_fraction: part of a batch that shows real flags; the rest are invented ones.
         curriculum_steps: steps over which small flags come in; at first only the larger ones of each entity.
-        explanation_dropout: probability that a row has no explanation.
+        explanation_dropout: probability that a row has no explanation; 1 leaves all of them out.
+        text: what the text of a pair is: the `caption`, with the explanation beside it; `concat`, the caption
+            and then the explanation in one text; `description`, the explanation in the caption's place.
+            Where the explanation is dropped, all three are the caption. The last two leave
+            `Batch.explanations` empty.
+        shuffle_explanations: each look gets the explanations of one other, always the same, of its kind (real
+            or invented): the control that keeps the words and takes away what they say.
         shift: pictures are shifted by up to this many pixels, edges repeated.
     """
 
@@ -34,6 +49,8 @@ class SamplingConfig:
     real_fraction: float = 0.75
     curriculum_steps: int = 0
     explanation_dropout: float = 0.2
+    text: TextMode = "caption"
+    shuffle_explanations: bool = False
     shift: int = 4
 
 
@@ -69,6 +86,13 @@ class FlagNewsTraining:
                 f"{len(self._real)} real and {len(self._invented)} invented looks are too few "
                 f"for batches of {sampling.batch_size}"
             )
+        first = {entity.look: entity for entity in reversed(bank.entities)}
+        groups = (sorted(self._real), sorted(self._invented))
+        self._explained_as = (
+            {look: first[other] for group in groups for look, other in derangement(group).items()}
+            if sampling.shuffle_explanations
+            else {}
+        )
 
     def batch(self, step: int) -> Batch:
         rng = np.random.default_rng([self._seed, step])
@@ -79,15 +103,21 @@ class FlagNewsTraining:
         ]
         indices = np.array([self._picture(int(look), step, rng) for look in looks])
         entities = [self._bank.entities[self._bank.entity[index]] for index in indices]
-        texts = [_explanations(entity) for entity in entities]
         kept = rng.random(size) >= self._sampling.explanation_dropout
+        pixels = _shift(self._bank.pixels[indices], rng, self._sampling.shift)
+        captions = [caption(entity.name, rng, "train") for entity in entities]
+        # drawn last: what is kept of the explanations must not change the pictures and captions of an arm
+        explained = [
+            self._explanation(entity, rng) if keep else ""
+            for entity, keep in zip(entities, kept, strict=True)
+        ]
+        texts = [
+            _text(self._sampling.text, one, other) for one, other in zip(captions, explained, strict=True)
+        ]
         return Batch(
-            pixels=_shift(self._bank.pixels[indices], rng, self._sampling.shift),
-            captions=[caption(entity.name, rng, "train") for entity in entities],
-            explanations=[
-                options[rng.integers(len(options))] if keep else ""
-                for options, keep in zip(texts, kept, strict=True)
-            ],
+            pixels=pixels,
+            captions=texts,
+            explanations=explained if self._sampling.text == "caption" else [""] * size,
             image_group=np.array(looks, dtype=np.int64),
             text_group=np.array(looks, dtype=np.int64),
         )
@@ -109,6 +139,28 @@ class FlagNewsTraining:
         )
         allowed = _FIRST_FRACTION + (1 - _FIRST_FRACTION) * progress
         return int(pictures[rng.integers(max(1, round(allowed * len(pictures))))])
+
+    def _explanation(self, entity: Entity, rng: np.random.Generator) -> str:
+        options = _explanations(self._explained_as.get(entity.look, entity))
+        return options[rng.integers(len(options))]
+
+
+def derangement(items: Sequence[int], seed: int = 0) -> dict[int, int]:
+    """Give every item another one, each once, by one seeded cycle through all of them.
+
+    Raises:
+        ValueError: a single item has no other.
+    """
+    if len(items) == 1:
+        raise ValueError("a single item cannot be given another")
+    order = np.random.default_rng([_DERANGEMENT_TAG, seed]).permutation(np.array(items, dtype=np.int64))
+    return dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+
+
+def _text(mode: TextMode, sentence: str, explanation: str) -> str:
+    if mode == "caption" or not explanation:
+        return sentence
+    return explanation if mode == "description" else f"{sentence} {explanation}"
 
 
 @cache

@@ -59,6 +59,8 @@ def build_training(recipe: Recipe, cache: Path) -> FlagNewsTraining:
         real_fraction=facts.real_fraction,
         curriculum_steps=facts.curriculum_steps,
         explanation_dropout=recipe.explanation_dropout,
+        text=facts.text,
+        shuffle_explanations=facts.shuffle_explanations,
     )
     return FlagNewsTraining(bank, bank_config, sampling, recipe.seed)
 

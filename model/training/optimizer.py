@@ -1,4 +1,4 @@
-"""AdamW's parameter groups and the learning rate of a step."""
+"""The optimiser's parameter groups and the learning rate of a step."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ from model.entityclip import EntityClip
 from model.training.recipe import OptimizerConfig
 
 
-def build_optimizer(model: EntityClip, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Return AdamW over towers and heads, with and without weight decay.
+def build_optimizer(model: EntityClip, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Return the optimiser over towers and heads, with and without weight decay.
 
-    Gains, biases, class token, positions and the logit scale are not decayed.
+    Gains, biases, class token, positions and the logit scale are not decayed. Locked parameters are in no
+    group and have no state.
     """
+    head_rate = config.learning_rate if config.head_learning_rate is None else config.head_learning_rate
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             groups.setdefault((name.startswith("backbone."), _decays(name, parameter)), []).append(parameter)
-    return torch.optim.AdamW(
+    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    return kind(
         [
             {
                 "params": parameters,
-                "peak": config.learning_rate if is_tower else config.head_learning_rate,
+                "peak": config.learning_rate if is_tower else head_rate,
                 "weight_decay": config.weight_decay if decays else 0.0,
             }
             for (is_tower, decays), parameters in groups.items()
         ],
         betas=(0.9, config.beta2),
-        eps=1e-6,
+        eps=config.epsilon,
         fused=True,
     )
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.evaluation.flagnews import by_group, histogram_recall, recall_by_share
+from model.evaluation.flagnews import by_group, colour_word_recall, histogram_recall, recall_by_share
 from model.flagnews.bank import BankConfig, PictureBank, load_bank
 from model.flagnews.captions import templates
-from model.flagnews.entities import folds, real_entities
-from model.flagnews.pools import draw_pools, seen_mask
-from model.flagnews.training_set import FlagNewsTraining, SamplingConfig
+from model.flagnews.entities import folds, invented_entities, real_entities
+from model.flagnews.explanations import explanations
+from model.flagnews.pools import draw_pools, pool_explanations, seen_mask
+from model.flagnews.training_set import FlagNewsTraining, SamplingConfig, TextMode, derangement
 
 ENTITIES = len(real_entities())
 TRAIN = BankConfig("train", 2 * ENTITIES, size=32, scenes=8)
@@ -98,6 +99,64 @@ def test_explanations_are_dropped_at_the_given_rate(train: PictureBank) -> None:
     assert 0.12 < sum(not text for text in texts) / len(texts) < 0.28
 
 
+def _sampled(train: PictureBank, text: TextMode, dropout: float = 0.0) -> FlagNewsTraining:
+    sampling = SamplingConfig(16, real_fraction=1.0, text=text, explanation_dropout=dropout)
+    return FlagNewsTraining(train, TRAIN, sampling, seed=0)
+
+
+def test_a_description_stands_in_the_captions_place(train: PictureBank) -> None:
+    beside, instead = (_sampled(train, mode).batch(0) for mode in ("caption", "description"))
+    assert instead.captions == beside.explanations
+    assert instead.explanations == [""] * 16
+
+
+def test_a_concatenated_text_is_caption_and_explanation(train: PictureBank) -> None:
+    beside, joined = (_sampled(train, mode).batch(0) for mode in ("caption", "concat"))
+    assert joined.captions == [
+        f"{caption} {explanation}"
+        for caption, explanation in zip(beside.captions, beside.explanations, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("mode", ["caption", "concat", "description"])
+def test_a_dropped_explanation_leaves_the_caption(train: PictureBank, mode: TextMode) -> None:
+    batch = _sampled(train, mode, dropout=1.0).batch(0)
+    assert batch.captions == _sampled(train, "caption").batch(0).captions
+    assert batch.explanations == [""] * 16
+
+
+def test_shuffled_explanations_are_always_those_of_one_other_look(train: PictureBank) -> None:
+    sampling = SamplingConfig(16, real_fraction=1.0, explanation_dropout=0.0, shuffle_explanations=True)
+    data = FlagNewsTraining(train, TRAIN, sampling, seed=0)
+    look_of = {text: entity.look for entity in real_entities() for text in explanations(entity, "train")}
+    given: dict[int, set[int]] = {}
+    for step in range(40):
+        batch = data.batch(step)
+        for look, text in zip(batch.image_group.tolist(), batch.explanations, strict=True):
+            given.setdefault(look, set()).add(look_of[text])
+    assert all(look not in others for look, others in given.items())
+    # a sentence may fit two alike looks, hence "nearly"
+    assert sum(len(others) == 1 for others in given.values()) > 0.95 * len(given)
+
+
+def test_a_derangement_moves_every_item_and_loses_none() -> None:
+    items = list(range(10, 60))
+    moved = derangement(items)
+    assert sorted(moved) == sorted(moved.values()) == items
+    assert all(one != other for one, other in moved.items())
+    assert moved == derangement(items)
+    with pytest.raises(ValueError, match="single item"):
+        derangement([1])
+
+
+def test_pretraining_batches_hold_invented_flags_only(cache: Path) -> None:
+    config = BankConfig("train", ENTITIES, size=32, invented_entities=20, invented=20, scenes=8)
+    sampling = SamplingConfig(16, real_fraction=0.0, text="description", explanation_dropout=0.0)
+    batch = FlagNewsTraining(load_bank(config, cache), config, sampling, seed=0).batch(0)
+    invented = {text for entity in invented_entities(20) for text in explanations(entity, "train")}
+    assert set(batch.captions) <= invented
+
+
 def test_a_batch_larger_than_the_looks_is_refused(train: PictureBank) -> None:
     with pytest.raises(ValueError, match="too few"):
         FlagNewsTraining(train, TRAIN, SamplingConfig(batch_size=400), seed=0)
@@ -114,6 +173,25 @@ def test_pools_hold_every_look_once_and_share_no_picture(test: PictureBank) -> N
 def test_more_pools_than_pictures_are_refused(test: PictureBank) -> None:
     with pytest.raises(ValueError, match="fewer than 9"):
         draw_pools(test, 9)
+
+
+def test_explanations_of_a_pool_are_in_the_words_of_the_test_split(test: PictureBank) -> None:
+    pool = draw_pools(test, 1)[0]
+    entity_of = {entity.look: entity for entity in reversed(real_entities())}
+    true = pool_explanations(pool, "true", 3)
+    for look, text in zip(pool.look.tolist(), true, strict=True):
+        assert text in explanations(entity_of[look], "test")
+        assert text not in explanations(entity_of[look], "train")
+    assert pool_explanations(pool, "empty", 3) == [""] * len(pool.look)
+
+
+def test_shuffled_explanations_of_a_pool_describe_other_looks(test: PictureBank) -> None:
+    pool = draw_pools(test, 1)[0]
+    entity_of = {entity.look: entity for entity in real_entities()}
+    shuffled = pool_explanations(pool, "shuffled", 3)
+    own = [explanations(entity_of[look], "test") for look in pool.look.tolist()]
+    assert not any(text in options for text, options in zip(shuffled, own, strict=True))
+    assert len(set(shuffled)) > 200
 
 
 def test_one_fold_of_looks_is_unseen(test: PictureBank) -> None:
@@ -154,3 +232,12 @@ def test_colour_histogram_finds_plain_colours_of_seen_looks_only() -> None:
     # 64 colours for 225 looks: the right one is among the few of its colour, but not alone
     assert result["seen"]["image_to_text_R@10"] > 0.8
     assert result["unseen"]["image_to_text_R@10"] == 0.0
+
+
+def test_colour_words_alone_find_many_looks_but_not_all(test: PictureBank) -> None:
+    pools = draw_pools(test, 2)
+    seen = seen_mask(pools[0].look, 0)
+    result = colour_word_recall(pools, seen, seed=2)
+    for group in ("seen", "unseen"):
+        assert 0.15 < result[group]["image_to_text_R@1"] < 0.6
+        assert result[group]["image_to_text_R@10"] > result[group]["image_to_text_R@1"]

@@ -1,127 +1,172 @@
-"""The training loop on a few drawn pictures: it learns, resumes to the step, and refuses nonsense."""
+"""The training loop on a few drawn pictures: it learns, resumes to the step, stops, and picks the best."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 import torch
 
 from model import checkpoint
-from model.config import ArchitectureConfig, ExpertConfig, TextConfig, VisionConfig
 from model.entityclip import EntityClip
-from model.training.batches import Batch
-from model.training.flagnews_config import FlagNewsConfig
+from model.training.log import METRICS_NAME, read_metrics
 from model.training.loop import Trainer, TrainingError
 from model.training.optimizer import build_optimizer, rate_fraction
-from model.training.recipe import OptimizerConfig, Recipe, load_recipe
+from model.training.recipe import OptimizerConfig
+from model.world import World
 from tests.unit.test_entityclip import build
-
-COLOURS = {"red": (220, 30, 30), "green": (30, 180, 30), "blue": (30, 30, 220), "grey": (120, 120, 120)}
-
-RECIPE = Recipe(
-    architecture=ArchitectureConfig(
-        embed_dim=32,
-        vision=VisionConfig(image_size=32, patch_size=16, width=64, layers=1),
-        text=TextConfig(width=64, heads=1, layers=1, vocab_size=600, context_length=16),
-        experts=ExpertConfig(1, 1, 1),
-    ),
-    steps=6,
-    batch_size=4,
-    flagnews=FlagNewsConfig(),
-    optimizer=OptimizerConfig(learning_rate=2e-3, head_learning_rate=2e-3, warmup_steps=2),
-    precision="fp32",
-    ema_decay=0.9,
-    validate_every=3,
-    save_every=3,
+from tests.unit.training_runs import (
+    RECIPE,
+    Colours,
+    losses,
+    no_validation,
+    recalls,
+    run,
+    weights,
+    with_changes,
 )
 
 
-class Colours:
-    """Plain pictures and their colour's name."""
-
-    def batch(self, step: int) -> Batch:
-        rng = np.random.default_rng(step)
-        noise = rng.integers(0, 30, (4, 32, 32, 3))
-        pixels = np.array(list(COLOURS.values()))[:, None, None] + noise
-        return Batch(
-            pixels=pixels.clip(0, 255).astype(np.uint8),
-            captions=[f"a {name} wall" for name in COLOURS],
-            explanations=[f"all of it is {name}" for name in COLOURS],
-            image_group=np.arange(4),
-            text_group=np.arange(4),
-        )
-
-    def facts(self) -> dict[str, object]:
-        return {"name": "colours"}
+def assert_equal_weights(first: Path, second: Path) -> None:
+    ours, theirs = (checkpoint.load(folder / "last").model.state_dict() for folder in (first, second))
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
 
 
-def no_validation(_: EntityClip) -> dict[str, float]:
-    return {"recall": 0.5}
+def interrupt(output: Path, at: int = 3, **changes: object) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(output, Colours(stop_at=at), **changes)
 
 
-def losses(folder: Path) -> list[float]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Callable[..., Path]:
-    def start(name: str, **changes: object) -> Path:
-        recipe = msgspec.structs.replace(RECIPE, **changes)
-        Trainer(recipe, Colours(), tmp_path / name, no_validation).run()
-        return tmp_path / name
-
-    return start
-
-
-def test_training_learns_colours(run: Callable[..., Path]) -> None:
-    curve = losses(run("long", steps=60))
+def test_training_learns_colours(tmp_path: Path) -> None:
+    curve = losses(run(tmp_path, steps=60))
     assert np.mean(curve[-5:]) < 0.6 * np.mean(curve[:5])
 
 
-def test_resumed_training_gives_the_same_losses_and_weights(
-    run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = run("whole")
-    interrupted = Trainer(RECIPE, Colours(), tmp_path / "parts", no_validation)
-    with monkeypatch.context() as patch:
-        patch.setattr(Colours, "batch", _stop_after(3, Colours.batch))
-        with pytest.raises(KeyboardInterrupt):
-            interrupted.run()
-    parts = run("parts")
-    assert losses(parts)[-3:] == losses(whole)[-3:]
-    first, second = checkpoint.load(whole / "last"), checkpoint.load(parts / "last")
-    for name, tensor in first.model.state_dict().items():
-        assert torch.equal(tensor, second.model.state_dict()[name]), name
+@pytest.mark.parametrize("micro_batch", [0, 3])
+def test_resumed_training_gives_the_same_losses_and_weights(tmp_path: Path, micro_batch: int) -> None:
+    whole = run(tmp_path / "whole", micro_batch=micro_batch)
+    interrupt(tmp_path / "parts", micro_batch=micro_batch)
+    parts = run(tmp_path / "parts", micro_batch=micro_batch)
+    assert losses(parts) == losses(whole)
+    assert_equal_weights(whole, parts)
 
 
-def _stop_after(steps: int, batch: Callable[[Colours, int], Batch]) -> Callable[[Colours, int], Batch]:
-    def limited(self: Colours, step: int) -> Batch:
-        if step >= steps:
-            raise KeyboardInterrupt
-        return batch(self, step)
+def test_what_was_logged_after_the_last_saved_step_is_not_there_twice(tmp_path: Path) -> None:
+    interrupt(tmp_path, at=5)
+    with (tmp_path / METRICS_NAME).open("a") as file:
+        file.write('{"step": 6, "lo')  # torn by a crash
+    run(tmp_path)
+    steps = [line["step"] for line in read_metrics(tmp_path) if "loss" in line]
+    assert steps == [1, 2, 3, 4, 5, 6]
 
-    return limited
+
+def test_resuming_another_run_says_what_differs(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(ValueError, match=r"auxiliary was 0.1, now 0.3.*seed was 42, now 7") as error:
+        run(tmp_path, seed=7, auxiliary=0.3)
+    assert "\n" not in str(error.value)
+
+
+def test_resuming_on_other_data_says_what_differs(tmp_path: Path) -> None:
+    class Other(Colours):
+        def facts(self) -> dict[str, object]:
+            return {"name": "shades"}
+
+    run(tmp_path)
+    with pytest.raises(ValueError, match=r"facts\.name was colours, now shades"):
+        run(tmp_path, Other())
+
+
+def test_a_run_may_go_on_with_smaller_chunks(tmp_path: Path) -> None:
+    interrupt(tmp_path)
+    assert len(losses(run(tmp_path, micro_batch=2, gradient_checkpointing=True))) == 6
 
 
 def test_weights_that_stay_not_finite_end_the_run(tmp_path: Path) -> None:
-    trainer = Trainer(msgspec.structs.replace(RECIPE, steps=40), Colours(), tmp_path, no_validation)
-    with torch.no_grad():
-        trainer._model.itm_head.bias.fill_(float("nan"))
+    model = build_model_with_nan()
+    trainer = Trainer(with_changes(steps=40), Colours(), tmp_path, no_validation, model=model)
     with pytest.raises(TrainingError, match="not finite"):
         trainer.run()
 
 
+def build_model_with_nan() -> EntityClip:
+    model = EntityClip(RECIPE.architecture)
+    with torch.no_grad():
+        model.itm_head.bias.fill_(float("nan"))
+    return model
+
+
 def test_best_is_kept_by_validation_recall(tmp_path: Path) -> None:
-    recalls = iter([0.4, 0.9, 0.2])
-    recipe = msgspec.structs.replace(RECIPE, steps=9)
-    Trainer(recipe, Colours(), tmp_path, lambda _: {"recall": next(recalls)}).run()
+    Trainer(with_changes(steps=9), Colours(), tmp_path, recalls([0.4, 0.9, 0.2])).run()
     assert checkpoint.load(tmp_path / "best").config.training["step"] == 6
+
+
+def test_a_run_ends_when_recall_has_not_risen_for_its_patience(tmp_path: Path) -> None:
+    recipe = with_changes(steps=30, patience=2)
+    Trainer(recipe, Colours(), tmp_path, recalls([0.4, 0.6, 0.5, 0.6])).run()
+    assert len(losses(tmp_path)) == 12
+    assert checkpoint.load(tmp_path / "best").config.training["step"] == 6
+    assert checkpoint.load(tmp_path / "last").config.training["step"] == 12
+
+
+def test_a_run_that_ended_early_stays_ended(tmp_path: Path) -> None:
+    recipe = with_changes(steps=30, patience=1)
+    Trainer(recipe, Colours(), tmp_path, recalls([0.4, 0.3])).run()
+    Trainer(recipe, Colours(), tmp_path, recalls([])).run()
+    assert len(losses(tmp_path)) == 6
+
+
+def test_the_checkpoint_says_how_it_was_made(tmp_path: Path) -> None:
+    training = checkpoint.load(run(tmp_path) / "best").config.training
+    assert training["data"] == {"name": "colours"}
+    recipe = training["recipe"]
+    assert isinstance(recipe, dict)
+    assert (recipe["batch_size"], recipe["auxiliary"]) == (4, 0.1)
+
+
+def test_a_locked_image_tower_is_unchanged_and_has_no_optimizer_state(tmp_path: Path) -> None:
+    model = EntityClip(RECIPE.architecture)
+    before = weights(model)
+    recipe = with_changes(lock_image=True, ema_decay=0.0)
+    trainer = Trainer(recipe, Colours(), tmp_path, no_validation, model=model)
+    trainer.run()
+    after = weights(model)
+    for name, tensor in before.items():
+        if name.startswith("backbone.visual."):
+            assert torch.equal(after[name], tensor), name
+    assert not torch.equal(after["backbone.text_projection"], before["backbone.text_projection"])
+    state = torch.load(tmp_path / "last" / "state.pt", weights_only=True)
+    trained = [name for name in before if not name.startswith("backbone.visual.")]
+    assert len(state["optimizer"]["state"]) == len(
+        [n for n in trained if n in dict(model.named_parameters())]
+    )
+
+
+def test_a_plain_clip_leaves_the_heads_alone(tmp_path: Path) -> None:
+    model = EntityClip(RECIPE.architecture)
+    before = weights(model)
+    recipe = with_changes(auxiliary=0.0, matching=0.0, ema_decay=0.0)
+    Trainer(recipe, Colours(), tmp_path, no_validation, model=model).run()
+    after = weights(model)
+    heads = [name for name in before if not name.startswith("backbone.")]
+    assert heads
+    assert all(torch.equal(after[name], before[name]) for name in heads)
+    assert not torch.equal(after["backbone.text_projection"], before["backbone.text_projection"])
+
+
+def test_training_in_half_precision_keeps_float32_weights(tmp_path: Path) -> None:
+    model = EntityClip(RECIPE.architecture)
+    Trainer(with_changes(precision="bf16"), Colours(), tmp_path, no_validation, model=model).run()
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert all(np.isfinite(losses(tmp_path)))
+
+
+def test_processes_that_cannot_share_a_batch_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="3 processes cannot share batches of 4"):
+        Trainer(RECIPE, Colours(), tmp_path, no_validation, world=World(0, 3, 0))
 
 
 def test_rate_warms_up_and_decays_to_the_final_fraction() -> None:
@@ -131,6 +176,14 @@ def test_rate_warms_up_and_decays_to_the_final_fraction() -> None:
     assert max(rates) == rates[9] == 1.0
     assert rates[-1] == pytest.approx(0.1)
     assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_published_rate_falls_from_the_first_step_to_zero() -> None:
+    config = OptimizerConfig(warmup_steps=0, final_fraction=0.0)
+    rates = [rate_fraction(config, step, 50) for step in range(51)]
+    assert rates[0] == 1.0
+    assert rates[-1] == pytest.approx(0.0, abs=1e-12)
+    assert rates == sorted(rates, reverse=True)
 
 
 def test_gains_biases_and_positions_are_not_decayed() -> None:
@@ -149,21 +202,15 @@ def test_gains_biases_and_positions_are_not_decayed() -> None:
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
 
 
-def test_shipped_recipe_is_valid() -> None:
-    assert load_recipe("tiny").architecture.vision.image_size == 96
+def test_heads_have_a_rate_of_their_own() -> None:
+    model = build(attend_padding=False)
+    optimizer = build_optimizer(model, OptimizerConfig(learning_rate=1e-5, head_learning_rate=1e-4))
+    rate = {id(p): group["peak"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert rate[id(parameter)] == (1e-5 if name.startswith("backbone.") else 1e-4), name
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [("steps = 1", "missing"), ("colour = 1", "unknown field|missing"), ("= 3", "Invalid")],
-)
-def test_an_invalid_recipe_is_refused(tmp_path: Path, content: str, message: str) -> None:
-    path = tmp_path / "recipe.toml"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=message):
-        load_recipe(str(path))
-
-
-def test_an_unknown_recipe_is_refused() -> None:
-    with pytest.raises(ValueError, match="no recipe 'nothing'"):
-        load_recipe("nothing")
+def test_metrics_are_one_json_object_a_line(tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in (run(tmp_path) / METRICS_NAME).read_text().splitlines()]
+    assert {"step", "loss", "contrastive", "auxiliary", "matching", "rate"} <= lines[0].keys()
+    assert [line["step"] for line in lines if "recall" in line] == [3, 6]

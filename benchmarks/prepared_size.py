@@ -2,8 +2,8 @@
 
     python -m benchmarks.prepared_size FOLDER
 
-For every picture of a folder and a few bounds: bytes a picture, and the peak signal-to-noise ratio between what
-a 224 px model sees of the original and of the bounded picture.
+For every picture of a folder and a few bounds: bytes a picture, and the peak signal-to-noise ratio between
+what a 224 px model sees of the original and of the bounded picture.
 """
 
 from __future__ import annotations

@@ -29,8 +29,10 @@ from benchmarks.training_step_report import BACKBONE, OURS, PUBLISHED, Step, tab
 from model import backbone as towers
 from model.config import ArchitectureConfig, ExpertConfig, TextConfig, VisionConfig
 from model.entityclip import EntityClip, normalise
-from model.loss import LossWeights, contrastive_loss, entityclip_loss, hard_negatives
-from model.published import load_published
+from model.losses.contrastive import contrastive_loss
+from model.losses.matching import hard_negatives
+from model.losses.total import LossWeights, entityclip_loss
+from model.sources.published import load_published
 from tests.published_reference import PublishedEntityClip, published_loss
 
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from model.checkpoint import load as load
-    from model.published import load_published as load_published
+    from model.sources.published import load_published as load_published
 
 __all__ = ["load", "load_published"]
 
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
 
         return load
     if name == "load_published":
-        from model.published import load_published
+        from model.sources.published import load_published
 
         return load_published
     raise AttributeError(f"module 'model' has no attribute {name!r}")

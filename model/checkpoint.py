@@ -2,9 +2,9 @@
 
 `model_id`, a short hash of both files, names the model in every vector store and every match.
 
-Models also come from elsewhere: `open_clip:NAME/TAG` (see `model.openclip`) and `hf-hub:ORGANISATION/NAME`, a
-repository that holds either a checkpoint of ours or an open_clip model. An open_clip model has no heads: it
-gets fresh ones.
+Models also come from elsewhere: `open_clip:NAME/TAG` (see `model.sources.openclip`) and
+`hf-hub:ORGANISATION/NAME`, a repository that holds either a checkpoint of ours or an open_clip model. An
+open_clip model has no heads: it gets fresh ones.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from model import hub, openclip
 from model.config import CheckpointConfig, ExpertConfig
 from model.entityclip import EntityClip
-from model.weights import CheckpointError, load_exactly, read_weights
+from model.sources import hub, openclip
+from model.sources.weights import CheckpointError, load_exactly, read_weights
 
 __all__ = ["Checkpoint", "CheckpointError", "load", "model_id", "packaged", "read_config", "resolve", "save"]
 

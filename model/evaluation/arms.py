@@ -27,7 +27,7 @@ from model.flagnews.bank import BankConfig, generator_hash
 from model.flagnews.entities import real_entities
 from model.flagnews.pools import Pool, draw_pools
 from model.flagnews.training_set import TextMode
-from model.loss import AuxiliaryNegatives, entityclip_loss
+from model.losses.total import AuxiliaryNegatives, entityclip_loss
 from model.training import flagnews_run
 from model.training.loop import Trainer
 from model.training.recipe import Recipe, load_recipe

@@ -23,7 +23,7 @@ from model.evaluation.encoded import SetEncoder
 from model.evaluation.gate import Tally
 from model.evaluation.retrieval import score_ranks
 from model.flagnews.pools import EXPLANATION_KINDS, Pool, pool_explanations
-from model.pairwise_loss import fused_under
+from model.losses.pairwise import fused_under
 from model.rerank import PairScorer
 
 Scores = NDArray[np.float32]

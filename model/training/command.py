@@ -14,7 +14,7 @@ from model.training import flagnews_run
 from model.training.batches import RankShare
 from model.training.curves import draw_curves
 from model.training.dataset_run import RunData, open_run_data
-from model.training.loop import Trainer
+from model.training.loop import Trainer, check_shares
 from model.training.recipe import FLAGNEWS, Recipe, load_recipe
 from model.training.start import initial_model
 from model.training.wise_ft import interpolate_and_validate
@@ -51,13 +51,14 @@ def train(
     _check(recipe)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with open_world(device) as (world, own_device):
+        check_shares(recipe, world)
         with world.in_turn():
             recipe, model = initial_model(
                 recipe
             )  # before anything is prepared: it fails at once or not at all
         run = _open(recipe, model, cache or flagnews_run.default_cache(), output, own_device, world)
         if world.is_first:
-            for line in describe(run.recipe, own_device, world):
+            for line in describe(run, own_device, world):
                 announce(line)
         trainer = Trainer(
             run.recipe,
@@ -76,8 +77,9 @@ def train(
         return interpolate_and_validate(run.recipe, output, run.validate, own_device)
 
 
-def describe(recipe: Recipe, device: str, world: World) -> list[str]:
+def describe(run: RunData, device: str, world: World) -> list[str]:
     """What a run is about to do, in lines for a person."""
+    recipe, facts = run.recipe, run.data.facts()
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     precision = "bf16 autocast, float32 weights" if recipe.precision == "bf16" else "float32"
     each = recipe.batch_size // world.size
@@ -85,7 +87,11 @@ def describe(recipe: Recipe, device: str, world: World) -> list[str]:
     processes = f", {world.size} processes with {each} each" if world.size > 1 else ""
     heads = recipe.optimizer.head_learning_rate
     rate = f"{recipe.optimizer.learning_rate:g}" + ("" if heads is None else f" (heads {heads:g})")
+    if facts["name"] in recipe.optimizer.learning_rate_by_data:
+        rate += f", this recipe's for {facts['name']}"
+    size = f", {facts['rows']} rows of {facts['pictures']} pictures" if "rows" in facts else ""
     return [
+        f"data: {facts['name']}{size}",
         f"device: {name}; {precision}",
         f"{recipe.steps} steps of {recipe.batch_size} rows{processes}{at_once}; "
         f"{recipe.optimizer.name}, learning rate {rate}",

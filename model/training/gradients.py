@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from model.entityclip import EntityClip
-from model.loss import HardNegatives, LossParts, LossWeights, duplicate_mask, entityclip_loss
-from model.pair_rows import PairRows
+from model.losses.contrastive import duplicate_mask
+from model.losses.matching import HardNegatives
+from model.losses.pair_rows import PairRows
+from model.losses.total import LossParts, LossWeights, entityclip_loss
 from model.training.step import TensorBatch, encode_pairs
 from model.world import World
 

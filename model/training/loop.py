@@ -22,7 +22,7 @@ import torch
 from model import checkpoint
 from model.config import CheckpointConfig
 from model.entityclip import EntityClip
-from model.loss import LossParts
+from model.losses.total import LossParts
 from model.training.batches import TrainingData
 from model.training.gradients import loss_and_gradients
 from model.training.log import RunLog
@@ -75,8 +75,7 @@ class Trainer:
         self._world = world or World()
         if not recipe.steps:
             raise ValueError("this data set has no epochs: give the number of steps")
-        if recipe.batch_size % self._world.size:
-            raise ValueError(f"{self._world.size} processes cannot share batches of {recipe.batch_size}")
+        check_shares(recipe, self._world)
         if model is None:
             recipe, model = initial_model(recipe)
         self._recipe, self._data, self._output, self._validate = recipe, data, output, validate
@@ -151,6 +150,8 @@ class Trainer:
     def _train_step(self, batch: TensorBatch) -> tuple[LossParts, float]:
         recipe, step = self._recipe, self._progress.step
         self._model.train()
+        if recipe.lock_image:
+            self._model.backbone.visual.eval()
         rate = set_learning_rate(self._optimizer, recipe.optimizer, step, recipe.steps)
         draw = torch.Generator(self._device).manual_seed(
             (recipe.seed * 1_000_003 + step) * self._world.size + self._world.rank
@@ -219,6 +220,12 @@ class Trainer:
             "rate": round(rate, 6),
             "seconds": round(seconds, 3),
         }
+
+
+def check_shares(recipe: Recipe, world: World) -> None:
+    """Raise ValueError where the processes cannot share a batch evenly."""
+    if recipe.batch_size % world.size:
+        raise ValueError(f"{world.size} processes cannot share batches of {recipe.batch_size}")
 
 
 def checkpoint_config(

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from model.config import ArchitectureConfig, ExpertConfig, PreprocessConfig
-from model.loss import AuxiliaryNegatives, LossWeights
+from model.losses.total import AuxiliaryNegatives, LossWeights
 from model.training.flagnews_config import FlagNewsConfig
 
 FLAGNEWS = "flagnews"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import torch
 
-from model import checkpoint, openclip
+from model import checkpoint
 from model.checkpoint import Checkpoint
 from model.entityclip import EntityClip
 from model.training.recipe import Recipe
@@ -39,11 +37,4 @@ def load_init(recipe: Recipe) -> Checkpoint:
     Raises:
         CheckpointError: it cannot be read or fetched.
     """
-    experts = None if _has_heads(recipe.init) else recipe.experts
-    return checkpoint.load(recipe.init, experts=experts, seed=recipe.seed)
-
-
-def _has_heads(init: str) -> bool:
-    folder = checkpoint.packaged(init) if init == checkpoint.TINY else Path(init)
-    is_ours = (folder / checkpoint.CONFIG_NAME).is_file()
-    return is_ours and not (folder / openclip.CONFIG_NAME).is_file()
+    return checkpoint.load(recipe.init, experts=recipe.experts, seed=recipe.seed)

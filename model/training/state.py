@@ -17,6 +17,7 @@ STATE_NAME = "state.pt"
 # These shape the cost of a run or its reports, not its losses (but for rounding).
 _MAY_CHANGE = frozenset(
     {"micro_batch", "gradient_checkpointing", "wise_ft", "patience", "validate_every", "save_every"}
+    | {"data"}  # a folder may have moved: the facts say what is in it
 )
 
 

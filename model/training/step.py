@@ -13,7 +13,7 @@ from torch import Tensor
 from model import backbone as towers
 from model.config import ArchitectureConfig, PreprocessConfig
 from model.entityclip import EntityClip
-from model.pair_rows import PairRows
+from model.losses.pair_rows import PairRows
 from model.tokenizer import ClipTokenizer
 from model.training.batches import Batch
 

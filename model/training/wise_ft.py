@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from model import checkpoint
-from model.averaging import interpolate
 from model.entityclip import EntityClip
+from model.training.averaging import interpolate
 from model.training.log import append_metrics, read_metrics
 from model.training.loop import BEST, checkpoint_config
 from model.training.recipe import Recipe

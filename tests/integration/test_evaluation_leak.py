@@ -23,7 +23,7 @@ from model.entityclip import EntityClip
 from model.evaluation.exact_scores import Scores
 from model.evaluation.ranking import ranks
 from model.evaluation.retrieval import rank_metrics
-from model.loss import LossWeights, entityclip_loss
+from model.losses.total import LossWeights, entityclip_loss
 from model.tokenizer import ClipTokenizer
 from worker.cli.main import run_command
 

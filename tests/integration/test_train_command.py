@@ -119,9 +119,21 @@ def test_the_run_says_what_it_is_about_to_do(
 ) -> None:
     assert run_command(arguments(tmp_path / "run", "--batch-size", 6, "--micro-batch", 2)) == ExitCode.DONE
     said = capsys.readouterr()
+    assert "data: n24news, " in said.err
     assert "device: cpu; float32" in said.err
     assert "4 steps of 6 rows, 2 at once; adamw, learning rate 0.001" in said.err
     assert f"best checkpoint: {tmp_path / 'run' / 'best'}" in said.out
+
+
+def test_published_preset_takes_the_rate_of_the_data_set_and_says_so(
+    init: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = fixtures.write_goodnews_derived(tmp_path / "data").spec
+    given = {"--init": init, "--data": spec, "--cache": cache, "--output": tmp_path / "run"}
+    arguments = [str(word) for pair in given.items() for word in pair]
+    small = ["--batch-size", "4", "--steps", "2", "--device", "cpu"]
+    assert run_command(["train", "--preset", "published", *arguments, *small]) == ExitCode.DONE
+    assert "adam, learning rate 5e-06, this recipe's for goodnews" in capsys.readouterr().err
 
 
 def test_an_epoch_is_as_many_steps_as_whole_batches(

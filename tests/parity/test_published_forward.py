@@ -11,8 +11,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from model.entityclip import EntityClip
-from model.loss import HardNegatives, contrastive_loss, matching_logits, matching_loss
-from model.published import load_published
+from model.losses.contrastive import contrastive_loss
+from model.losses.matching import HardNegatives, matching_logits, matching_loss
+from model.sources.published import load_published
 
 _DEFAULT = Path(__file__).parents[2].parent / "shared" / "parity" / "published_forward.safetensors"
 PARITY_FILE = Path(os.environ.get("ENTITYCLIP_PARITY", _DEFAULT))

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from model.config import ArchitectureConfig, ExpertConfig, TextConfig, VisionConfig
 from model.entityclip import EntityClip
-from model.loss import HardNegatives, LossWeights, entityclip_loss, matching_logits
-from model.published import load_published
+from model.losses.matching import HardNegatives, matching_logits
+from model.losses.total import LossWeights, entityclip_loss
+from model.sources.published import load_published
 from tests.parity.test_published_forward import PARITY_FILE
 from tests.published_reference import (
     PublishedEntityClip,

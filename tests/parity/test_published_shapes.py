@@ -10,9 +10,9 @@ from torch import Tensor
 
 from model import checkpoint
 from model.config import ArchitectureConfig, ExpertConfig, TextConfig, VisionConfig
-from model.convert import convert
 from model.entityclip import EntityClip
-from model.published import load_published
+from model.sources.convert import convert
+from model.sources.published import load_published
 from tests.parity import naive_towers
 from tests.published_reference import PublishedEntityClip
 

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 import torch
 
-from model.averaging import interpolate
 from model.config import ArchitectureConfig, ExpertConfig, TextConfig, VisionConfig
 from model.entityclip import EntityClip
+from model.training.averaging import interpolate
 
 ARCHITECTURE = ArchitectureConfig(
     embed_dim=16,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from model import pairwise_loss
-from model.loss import LossParts
+from model.losses import pairwise
+from model.losses.total import LossParts
 from model.training.gradients import loss_and_gradients
 from tests.unit.training_batches import (
     CASES,
@@ -107,6 +107,6 @@ def test_pairwise_scores_in_parts_are_those_of_the_whole(monkeypatch: pytest.Mon
     weights = CASES["pairwise auxiliary negatives"]
     whole, parted = tiny_model(), tiny_model()
     loss_and_gradients(whole, tiny_batch(), weights, negatives=negatives_within(ROWS))
-    monkeypatch.setattr(pairwise_loss, "_PAIRS_AT_ONCE", 3 * ROWS)
+    monkeypatch.setattr(pairwise, "_PAIRS_AT_ONCE", 3 * ROWS)
     loss_and_gradients(parted, tiny_batch(), weights, negatives=negatives_within(ROWS))
     assert_same(gradients(parted), gradients(whole))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from model import checkpoint
-from model.convert import convert
 from model.entityclip import EntityClip
+from model.sources.convert import convert
 from tests.unit.test_entityclip import build, texts
 
 _GROUPS = {

@@ -11,7 +11,7 @@ import torch
 from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
-from model.loss import HardNegatives
+from model.losses.matching import HardNegatives
 from model.training.gradients import loss_and_gradients
 from model.world import World
 from tests.unit.training_batches import (

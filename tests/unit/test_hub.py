@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from model import checkpoint
 from model.checkpoint import CheckpointError, load
-from model.convert import convert
+from model.sources.convert import convert
 from tests.hub_server import HubServer, serve
 from tests.open_clip_models import (
     CONFIG,
@@ -164,7 +164,7 @@ def test_no_network_is_one_line_that_says_what_to_do(
 def test_a_hub_that_never_answers_is_given_up(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("model.hub._TIMEOUT_S", 0.2)
+    monkeypatch.setattr("model.sources.hub._TIMEOUT_S", 0.2)
     hub.silent.set()
     with pytest.raises(CheckpointError, match=r"cannot download .* \(timed out\)") as error:
         load("hf-hub:news/towers")

@@ -6,15 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from model.loss import (
-    HardNegatives,
-    LossWeights,
-    contrastive_loss,
-    duplicate_mask,
-    entityclip_loss,
-    hard_negatives,
-    matching_logits,
-)
+from model.losses.contrastive import contrastive_loss, duplicate_mask
+from model.losses.matching import HardNegatives, hard_negatives, matching_logits
+from model.losses.total import LossWeights, entityclip_loss
 from tests import reference
 from tests.unit.test_entityclip import build, texts
 

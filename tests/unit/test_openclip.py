@@ -14,7 +14,7 @@ import model as entityclip
 from model import checkpoint
 from model.checkpoint import CheckpointError, load
 from model.config import ExpertConfig
-from model.convert import convert
+from model.sources.convert import convert
 from tests.open_clip_models import (
     CONFIG,
     NAME,

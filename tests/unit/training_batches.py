@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from model.entityclip import EntityClip
-from model.loss import HardNegatives, LossParts, LossWeights, duplicate_mask, entityclip_loss
+from model.losses.contrastive import duplicate_mask
+from model.losses.matching import HardNegatives
+from model.losses.total import LossParts, LossWeights, entityclip_loss
 from model.training.step import TensorBatch
 from tests.unit.test_entityclip import build, texts
 

@@ -37,7 +37,7 @@ def convert(
     if folder is None or (output and output_option):
         raise typer.BadParameter("name one folder to write: entityclip convert SOURCE DIR")
     from model.checkpoint import model_id
-    from model.convert import convert as convert_weights
+    from model.sources.convert import convert as convert_weights
 
     with model_errors():
         convert_weights(source, folder, experts)

@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import logging
 from huggingface_hub.utils.tqdm import tqdm
 
-from model.weights import CheckpointError
+from model.sources.weights import CheckpointError
 
 _TIMEOUT_S = 10.0
 

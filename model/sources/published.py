@@ -15,7 +15,7 @@ from torch import Tensor
 
 from model.config import ArchitectureConfig, ExpertConfig, TextConfig, VisionConfig
 from model.entityclip import EntityClip
-from model.weights import load_exactly, plain_weights
+from model.sources.weights import load_exactly, plain_weights
 
 _GROUPS = {
     "vision_expert": "image_experts",

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model.entityclip import EntityClip, EntityClipOutput, ExpertOutputs
 from model.experts import at_least_float32
-from model.pair_rows import PairRows
+from model.losses.pair_rows import PairRows
 from model.world import World
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
 from model.config import ArchitectureConfig, ExpertConfig, PreprocessConfig, TextConfig, VisionConfig
-from model.weights import CheckpointError
+from model.sources.weights import CheckpointError
 
 _TOP = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_scale"}
 _VISION = {"image_size", "patch_size", "width", "layers", "head_width", "mlp_ratio"}

@@ -11,11 +11,11 @@ import math
 import torch
 from torch import Tensor
 
-from model.contrastive import two_way
 from model.entityclip import EntityClip, normalise
 from model.experts import at_least_float32
-from model.matching_loss import computed_again
-from model.pair_rows import PairRows
+from model.losses.contrastive import two_way
+from model.losses.matching import computed_again
+from model.losses.pair_rows import PairRows
 from model.world import World
 
 _PAIRS_AT_ONCE = 1 << 14  # through the experts: about 2 GB at D = 512 and 4 experts

@@ -21,12 +21,12 @@ import torch
 from open_clip.factory import get_model_config, list_models
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
-from model import hub
 from model.backbone import build_backbone
 from model.config import ArchitectureConfig, CheckpointConfig, ExpertConfig, PreprocessConfig
 from model.entityclip import EntityClip
-from model.openclip_config import read_architecture, read_preprocess
-from model.weights import CheckpointError, load_exactly, read_weights
+from model.sources import hub
+from model.sources.openclip_config import read_architecture, read_preprocess
+from model.sources.weights import CheckpointError, load_exactly, read_weights
 
 PREFIX = "open_clip:"
 CONFIG_NAME = "open_clip_config.json"

@@ -16,28 +16,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from model.contrastive import contrastive_loss, duplicate_mask, pair_logits
 from model.entityclip import EntityClip, EntityClipOutput, normalise
-from model.matching_loss import HardNegatives, hard_negatives, matching_logits, matching_loss
-from model.pair_rows import PairRows
-from model.pairwise_loss import fused_under, pairwise_auxiliary_loss
+from model.losses.contrastive import contrastive_loss, pair_logits
+from model.losses.matching import HardNegatives, hard_negatives, matching_loss
+from model.losses.pair_rows import PairRows
+from model.losses.pairwise import pairwise_auxiliary_loss
 from model.world import World
-
-__all__ = [
-    "AuxiliaryNegatives",
-    "HardNegatives",
-    "LossParts",
-    "LossWeights",
-    "contrastive_loss",
-    "duplicate_mask",
-    "entityclip_loss",
-    "fused_under",
-    "hard_negatives",
-    "matching_logits",
-    "matching_loss",
-    "pair_logits",
-    "pairwise_auxiliary_loss",
-]
 
 AuxiliaryNegatives = Literal["in-batch", "pairwise"]
 

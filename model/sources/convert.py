@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model import checkpoint, openclip
+from model import checkpoint
 from model.config import CheckpointConfig, ExpertConfig
-from model.published import load_published, read_expert_counts
-from model.weights import read_weights
+from model.sources import openclip
+from model.sources.published import load_published, read_expert_counts
+from model.sources.weights import read_weights
 
 
 def convert(source: str | Path, output: Path, experts: str | None = None) -> None:

@@ -1,0 +1,1 @@
+"""Where weights come from: open_clip, the hub, the published code."""

@@ -72,7 +72,8 @@ def build_validation(recipe: Recipe, cache: Path, pools: int = 4) -> Callable[[E
     seen = seen_mask(drawn[0].look, recipe.flagnews.unseen_fold)
 
     def validate(model: EntityClip) -> dict[str, float]:
-        groups = pool_recall(Encoder(model, recipe.preprocess), drawn, seen)
+        device = str(next(model.parameters()).device)  # where it is being trained
+        groups = pool_recall(Encoder(model, recipe.preprocess, device=device), drawn, seen)
         flat = {f"{group}_{name}": value for group, row in groups.items() for name, value in row.items()}
         return {
             "recall": (flat["seen_image_to_text_R@1"] + flat["seen_text_to_image_R@1"]) / 2,

@@ -46,6 +46,7 @@ def plot_recall(results: Sequence[DataSetResult], path: Path) -> None:
             panel.plot(ks, 100 * ks / count, label="chance", color="0.7", linewidth=1)
             panel.set_xscale("log")
             panel.xaxis.set_major_formatter("{x:g}")
+            panel.xaxis.set_minor_formatter("")  # on a short axis it would write powers of ten
             panel.set_ylim(0, 100)
             panel.grid(alpha=0.3)
             panel.set_xlabel("k")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -119,6 +120,22 @@ class PoisonServer(LlmServer):
         return (self.poisoned if self.poison in message_text(body) else usual), changed
 
 
+class TiringServer(LlmServer):
+    """Answers so many requests and lets the others hang, until it is told to `rest`."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__()
+        self.answers: float = answers
+
+    def take(self, body: dict[str, Any], headers: dict[str, str]) -> tuple[Behaviour, threading.Event]:
+        usual, changed = super().take(body, headers)
+        return (Behaviour("hang") if self.count > self.answers else usual), changed
+
+    def rest(self) -> None:
+        self.answers = math.inf
+        self.behave("ok")
+
+
 class MeetingServer(LlmServer):
     """Answers, after its first request, only when so many are there at once."""
 
@@ -229,32 +246,38 @@ def test_so_many_are_asked_about_at_once(explain: Explain, monkeypatch: pytest.M
         assert server.count == 25
 
 
-def test_a_run_that_was_killed_goes_on_and_asks_nothing_twice(explain: Explain, llm: LlmServer) -> None:
+def test_a_run_that_was_killed_goes_on_and_asks_nothing_twice(
+    explain: Explain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     explain.put(60)
-    llm.behave("slow", seconds=0.05)
-    with explain.start("--concurrency", "4") as process:
-        wait_until(lambda: explain.output.exists() and len(explain.output.read_bytes().splitlines()) > 12)
-        process.kill()
-    kept = explain.output.read_bytes().splitlines(keepends=True)
-    explain.output.write_bytes(b"".join(kept[:-1]) + kept[-1][:25])  # as if the last write had been cut
-    done = {json.loads(line)["id"] for line in kept[:-1]}
-    asked_before = set(asked_about(llm))
-    assert 12 <= len(done) < 60
-    llm.behave("ok")
-    assert explain()[0] == ExitCode.DONE
-    assert explain.statuses() == {"generated": 60}
-    twice = {text for text, times in asked_about(llm).items() if times > 1}
-    assert twice <= asked_before
-    assert len(twice) <= len(asked_before) - len(done)
+    with TiringServer(answers=20) as llm:
+        use(monkeypatch, llm)
+        with explain.start("--concurrency", "4") as process:
+            wait_until(lambda: explain.output.exists() and len(explain.output.read_bytes().splitlines()) > 12)
+            process.kill()
+        kept = explain.output.read_bytes().splitlines(keepends=True)
+        explain.output.write_bytes(b"".join(kept[:-1]) + kept[-1][:25])  # as if the last write had been cut
+        done = {json.loads(line)["id"] for line in kept[:-1]}
+        asked_before = set(asked_about(llm))
+        assert 12 <= len(done) <= 20
+        llm.rest()
+        assert explain()[0] == ExitCode.DONE
+        assert explain.statuses() == {"generated": 60}
+        twice = {text for text, times in asked_about(llm).items() if times > 1}
+        assert twice <= asked_before
+        assert len(twice) <= len(asked_before) - len(done)
 
 
-def test_ctrl_c_is_one_line_and_code_130_and_keeps_what_was_done(explain: Explain, llm: LlmServer) -> None:
+def test_ctrl_c_is_one_line_and_code_130_and_keeps_what_was_done(
+    explain: Explain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     explain.put(40)
-    llm.behave("slow", seconds=0.05)
-    with explain.start("--concurrency", "2") as process:
-        wait_until(lambda: explain.output.exists() and len(explain.output.read_bytes().splitlines()) > 3)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+    with TiringServer(answers=8) as llm:
+        use(monkeypatch, llm)
+        with explain.start("--concurrency", "2") as process:
+            wait_until(lambda: explain.output.exists() and len(explain.output.read_bytes().splitlines()) > 3)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (ExitCode.INTERRUPTED, "")
     (line,) = err.splitlines()
     assert line.startswith("interrupted: ")
@@ -508,6 +531,26 @@ def test_the_published_form_is_keyed_by_file_name(explain: Explain, tmp_path: Pa
     texts = json.loads((tmp_path / "out.json").read_text("utf-8"))
     images = {sample.id: f"{sample.id}.jpg" for sample in read_split(fixture.spec, "train").samples}
     assert list(texts) == list(images.values())  # in the order of the data set
+
+
+def test_ids_of_another_split_are_not_done(explain: Explain, tmp_path: Path, llm: LlmServer) -> None:
+    for split in ("train", "val"):
+        row = {"id": 1, "image": f"{split}/1.jpg", "caption": f"Caption of {split}"}
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(row))
+    assert run_dataset(f"jsonl:{tmp_path}", tmp_path / "out.jsonl") == ExitCode.DONE
+    before = (tmp_path / "out.jsonl").read_bytes()
+    assert run_dataset(f"jsonl:{tmp_path}", tmp_path / "out.jsonl", "--split", "val") == ExitCode.CONFIG
+    assert "holds '1' for the picture train/1.jpg, not val/1.jpg" in explain.capsys.readouterr().err
+    assert ((tmp_path / "out.jsonl").read_bytes(), llm.count) == (before, 1)
+
+
+def test_a_data_set_without_a_usable_row_is_one_line_that_says_why(explain: Explain, tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"id": 1, "image": "1.jpg", "title": "A"}\n')
+    assert run_dataset(f"jsonl:{tmp_path}", tmp_path / "out.jsonl") == ExitCode.CONFIG
+    said = explain.capsys.readouterr().err
+    assert said.endswith(f"jsonl:{tmp_path}: there is nothing to explain; left out: 1 empty_caption\n")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_a_published_file_of_others_is_not_overwritten(explain: Explain, tmp_path: Path) -> None:

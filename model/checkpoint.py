@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from model.config import CheckpointConfig, ExpertConfig
@@ -58,7 +59,10 @@ def save(
         name: tensor.detach().to(dtype).contiguous().cpu() for name, tensor in model.state_dict().items()
     }
     part = folder / (WEIGHTS_NAME + ".part")
-    save_file(weights, part)
+    try:
+        save_file(weights, part)
+    except SafetensorError as exc:
+        raise OSError(f"{part} cannot be written: {exc}") from exc
     part.chmod(0o644)  # safetensors makes it the owner's alone
     part.replace(folder / WEIGHTS_NAME)
     write_config(folder, config)

@@ -56,6 +56,12 @@ class ExpertConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: int = 4
     attend_padding: bool = False
 
+    def __post_init__(self) -> None:
+        if min(self.image, self.explanation, self.text) < 0:
+            raise ValueError("a group cannot have fewer than 0 experts")
+        if not (self.image + self.explanation and self.text + self.explanation):
+            raise ValueError("each tower needs at least one expert of its own or of the explanation")
+
 
 class ArchitectureConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that shapes the weights.

@@ -231,4 +231,5 @@ def normalise(x: Tensor) -> Tensor:
 def mix(gate_logits: Tensor, outputs: Tensor) -> Tensor:
     """Σ softmax(gate) · output, in float32 or better. [B, E], [B, E, D] -> [B, D]."""
     gate = at_least_float32(gate_logits).softmax(dim=-1)  # [B, E]
-    return torch.einsum("be,bed->bd", gate, at_least_float32(outputs))
+    with torch.autocast(gate.device.type, enabled=False):  # it would round the sum to half precision
+        return torch.einsum("be,bed->bd", gate, at_least_float32(outputs))

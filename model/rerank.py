@@ -94,7 +94,7 @@ class PairScorer:
     @torch.no_grad()
     def image_parts(self, image_tokens: Tensor) -> ImageParts:
         """Reduce images to their side. [N, L, D] projected tokens, the class token first."""
-        row = image_tokens[:, 0]  # [N, D]
+        row = image_tokens[:, 0].clone()  # [N, D]; a view would keep all tokens in memory
         experts = self._model.image_experts(row.unsqueeze(1), image_tokens).squeeze(1)  # [N, Ei, D]
         return ImageParts(row, experts @ self._direction, row @ self._image_gate.T)
 

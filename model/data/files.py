@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tarfile
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
-from model.data.sample import DataError
+from model.data.sample import DataError, MissingFile
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ def read_json(path: Path, record: type[T]) -> T:
     with readable(path):
         data = path.read_bytes()
     try:
-        return msgspec.json.decode(data, type=record)
+        return msgspec.json.decode(data.removeprefix(BOM_UTF8), type=record)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise DataError(f"{path}: {exc}") from exc
 
@@ -62,7 +63,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """
     with readable(path), path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if stripped := line.strip():
+            if stripped := line.removeprefix(BOM_UTF8).strip():
                 yield number, stripped
 
 
@@ -76,7 +77,7 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as exc:
-        raise DataError(f"{path}: there is no such file") from exc
+        raise MissingFile(f"{path}: there is no such file") from exc
     except OSError as exc:
         raise DataError(f"{path}: {exc.strerror or exc}") from exc
 
@@ -139,7 +140,7 @@ def _member_prefix(tar: Path, name: str) -> str:
         with readable(tar), tarfile.open(tar) as archive:
             first = next((member.name for member in archive if member.isfile()), None)
     except (tarfile.TarError, EOFError, zlib.error, LZMAError) as exc:
-        raise DataError(f"{tar}: not a tar file that can be read: {exc}") from exc
+        raise DataError(f"{tar}: no tar file, or a damaged one") from exc
     if first is None:
         raise DataError(f"{tar}: the tar holds no file")
     return f"{name}/" if relative_path(first).startswith(f"{name}/") else ""

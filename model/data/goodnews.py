@@ -13,7 +13,7 @@ import msgspec
 
 from model.data.explanations import apply_published
 from model.data.files import find_pictures, read_json, read_lines, relative_path
-from model.data.rows import SPLITS, as_stored, collect, usable
+from model.data.rows import SPLITS, as_stored, collect, other_splits, usable
 from model.data.sample import DataError, LeftOut, Sample, Split
 
 _CAPTION_FILES = ("article+caption.json", "article_caption.json", "captioning_dataset.json")
@@ -79,6 +79,8 @@ def _read_official(root: Path, captions: Path, split: str) -> Split:
     found = collect("goodnews", split, pictures, _official_rows(keys, articles))
     unsplit = sum(len(article.images) for article in articles.values()) - len(split_of)
     found.notes.append(f"official: {captions.name}; {max(0, unsplit)} of its captions are in no split")
+    if others := sum(name not in SPLITS for name in split_of.values()):
+        found.notes.append(other_splits(others, "img_splits.json"))
     return as_stored(found, pictures)
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import msgspec
 
 from model.data.files import Pictures, read_json_lines, relative_path
-from model.data.rows import SEEDED_SPLIT, collect, seeded_split, usable
-from model.data.sample import DataError, LeftOut, Sample, Split
+from model.data.rows import SEEDED_SPLIT, collect, other_splits, seeded_split, usable
+from model.data.sample import DataError, LeftOut, MissingFile, Sample, Split
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -55,7 +55,7 @@ def read(path: Path, split: str) -> Split:
     if how[_SEEDED]:
         found.notes.append(f"{how[_SEEDED]} rows of {file.name} name no split; ours is {SEEDED_SPLIT}")
     if how[_UNKNOWN]:
-        found.notes.append(f"{how[_UNKNOWN]} rows of {file.name} name another split than train, val and test")
+        found.notes.append(other_splits(how[_UNKNOWN], file.name))
     return found
 
 
@@ -64,7 +64,7 @@ def _file_of(folder: Path, split: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise DataError(f"{folder}: no {' or '.join(names)} is there")
+    raise MissingFile(f"{folder}: no {' or '.join(names)} is there")
 
 
 def _rows(file: Path, split: str, how: Counter[str]) -> Iterator[Sample | LeftOut]:

@@ -16,7 +16,7 @@ import msgspec
 
 from model.data.files import Pictures, find_pictures, read_json_lines, read_lines, relative_path
 from model.data.rows import as_stored, collect, usable
-from model.data.sample import DataError, LeftOut, Sample, Split
+from model.data.sample import DataError, LeftOut, MissingFile, Sample, Split
 
 _FOLDER = "visualnews_images/"
 
@@ -52,10 +52,14 @@ def read(root: Path, split: str) -> Split:
         DataError: a file is missing or wrong.
     """
     relevant = [pair for queries in _query_files(root, split) for pair in _relevant(root, split, queries)]
-    candidates = _candidates(root, {pair.did for pair in relevant})
+    pools = _pools(root)
+    candidates = _candidates(pools, {pair.did for pair in relevant})
     pictures = _pictures(root)
     found = collect("mbeir-visualnews", split, pictures, _rows(relevant, candidates))
     found.notes.append(f"{len(relevant)} qrels of tasks 0 and 3; candidates of no qrel are not in the pools")
+    found.notes.extend(
+        f"there is no {pool.name}: what it holds are incomplete rows" for pool in pools if not pool.is_file()
+    )
     return as_stored(found, pictures)
 
 
@@ -64,7 +68,7 @@ def _query_files(root: Path, split: str) -> list[Path]:
     names = [f"mbeir_visualnews{task}_{split}.jsonl" for task in ("", "_task0", "_task3")]
     found = [folder / name for name in names if (folder / name).is_file()]
     if not found:
-        raise DataError(f"{folder}: none of {', '.join(names)} is there")
+        raise MissingFile(f"{folder}: none of {', '.join(names)} is there")
     return found
 
 
@@ -79,15 +83,20 @@ def _relevant(root: Path, split: str, queries_file: Path) -> Iterator[_Relevant]
             yield _Relevant(fields[0], fields[2], queries.get(fields[0]))
 
 
-def _candidates(root: Path, wanted: set[str]) -> dict[str, _Candidate]:
+def _pools(root: Path) -> list[Path]:
+    """The files of candidates, at least one of which is there."""
     folder = root / "cand_pool" / "local"
     names = [f"mbeir_visualnews_task{task}_cand_pool.jsonl" for task in (0, 3)]
-    pools = [folder / name for name in names if (folder / name).is_file()]
-    if not pools:
+    if not any((folder / name).is_file() for name in names):
         raise DataError(f"{folder}: neither {' nor '.join(names)} is there")
+    return [folder / name for name in names]
+
+
+def _candidates(pools: list[Path], wanted: set[str]) -> dict[str, _Candidate]:
     return {
         candidate.did: candidate
         for pool in pools
+        if pool.is_file()
         for _, candidate in read_json_lines(pool, _Candidate)
         if candidate.did in wanted
     }

@@ -25,11 +25,13 @@ from model.data.prepared_form import (
     FORMAT_VERSION,
     PreparedFacts,
     SplitFacts,
+    part_of,
     read_facts,
     write_facts,
     write_split,
 )
-from model.data.readers import SPLITS, parse_spec, read_split
+from model.data.readers import SPLITS, read_splits
+from model.data.rows import counts_of
 from model.data.sample import DataError, Split
 from model.data.selection import SelectedRows, select_rows, settle_near_duplicates
 
@@ -108,15 +110,7 @@ def resolve_prepared(data: str, cache: Path, options: PrepareOptions | None = No
 
 
 def _read_splits(spec: str, options: PrepareOptions) -> list[Split]:
-    parse_spec(spec)
-    try:
-        splits = [read_split(spec, name) for name in options.splits]
-    except DataError as exc:
-        if len(options.splits) == 1:
-            raise
-        raise DataError(f"{exc}; entityclip prepare --split takes only the splits that are there") from exc
-    if not any(split.samples for split in splits):
-        raise DataError(f"{spec}: no row of {', '.join(options.splits)} can be used")
+    splits = read_splits(spec, options.splits)
     return splits if options.explanations is None else apply_to_splits(splits, options.explanations)
 
 
@@ -146,7 +140,7 @@ def _prepare(
 ) -> PreparedFacts:
     if (found := _finished(output, source)) is not None:
         return found
-    part = output.with_name(output.name + ".part")
+    part = part_of(output)
     part.mkdir(parents=True, exist_ok=True)
     with _locked(part, wait=wait):
         if (found := _finished(output, source)) is not None:  # another process made it meanwhile
@@ -238,10 +232,10 @@ def _settle(selected: list[SelectedRows], options: PrepareOptions) -> None:
         settle_near_duplicates(train, list(by_name.values()), drop=options.near_duplicates == "drop")
     for rows in selected:
         if rows.split.samples and not rows.samples:
-            counts = ", ".join(f"{count} {reason}" for reason, count in rows.left_out.most_common())
             raise DataError(
-                f"{rows.split.dataset} {rows.split.name}: none of its rows can be used ({counts}); "
-                f"pictures were sought in {rows.split.images}, e.g. {rows.examples[0]}"
+                f"{rows.split.dataset} {rows.split.name}: none of its rows can be used "
+                f"({counts_of(rows.left_out)}); pictures were sought in {rows.split.images}, "
+                f"e.g. {rows.examples[0]}"
             )
 
 

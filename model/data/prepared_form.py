@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.picture_store import StoredPicture
+from model.data.picture_store import JOURNAL_NAME, StoredPicture
 from model.data.sample import DataError, Sample
 from model.tokenizer import clean
 
@@ -123,11 +123,22 @@ def read_facts(folder: Path) -> PreparedFacts:
         if version == FORMAT_VERSION:
             return msgspec.json.decode(data, type=PreparedFacts)
     except (FileNotFoundError, NotADirectoryError) as exc:
-        what = "is no prepared data set (entityclip prepare makes one)" if folder.exists() else "is not there"
-        raise DataError(f"{folder} {what}") from exc
+        raise DataError(f"{folder} {_what_is_at(folder)}") from exc
     except (OSError, ValueError) as exc:
         raise DataError(f"{path}: {exc}") from exc
     raise DataError(f"{path}: this program knows format {FORMAT_VERSION}, not {version}: prepare it again")
+
+
+def part_of(folder: Path) -> Path:
+    """Where a prepared folder is made before it gets its name."""
+    return folder.with_name(f"{folder.name}.part")
+
+
+def _what_is_at(folder: Path) -> str:
+    """What a folder without `prepared.json` is, for a person."""
+    if (folder / JOURNAL_NAME).exists() or (folder.name and part_of(folder).exists()):
+        return "is not finished: run the same entityclip prepare again"
+    return "is no prepared data set (entityclip prepare makes one)" if folder.exists() else "is not there"
 
 
 def write_facts(folder: Path, facts: PreparedFacts) -> None:

@@ -55,6 +55,16 @@ def collect(dataset: str, name: str, pictures: Pictures, rows: Iterable[Sample |
     return Split(dataset, name, pictures.path, samples, left_out)
 
 
+def counts_of(left_out: Counter[LeftOut]) -> str:
+    """Rows that are left out by reason, for a person."""
+    return ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
+
+
+def other_splits(count: int, file: str) -> str:
+    """The note about rows whose split is none of ours."""
+    return f"{count} rows of {file} name another split than train, val and test"
+
+
 def as_stored(split: Split, pictures: Pictures) -> Split:
     """Name the pictures as the tar's members are named, the last step of a reader."""
     if pictures.prefix:

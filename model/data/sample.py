@@ -66,3 +66,7 @@ class Split:
 
 class DataError(ValueError):
     """A data set cannot be read; the message is one line that names the file."""
+
+
+class MissingFile(DataError):
+    """A file is not there; other splits may do without it."""

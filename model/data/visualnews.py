@@ -37,6 +37,8 @@ def read(root: Path, split: str) -> Split:
     for folder in (root / "origin", root):
         if (folder / "data.json").is_file():
             return _read_official(folder, split)
+    if packed := find_tar(root, "origin"):
+        raise DataError(f"{root}: there is no origin/data.json: take it out of {packed.path.name}")
     raise DataError(f"{root}: neither train.json, val.json or test.json nor origin/data.json is there")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ import torch
 
 from model import checkpoint
 from model.config import MatchingConfig
+from model.device import choose_device
 from model.encoder import Encoder
 from model.evaluation import dataset_run
 from model.evaluation.calibration import fit_matching
@@ -52,11 +54,12 @@ def evaluate_each(
         if one not in FLAGNEWS and ":" not in one and not Path(one).exists():
             known = ", ".join(FLAGNEWS)
             raise ValueError(f"unknown data {one!r}: {known}, KIND:PATH or a prepared folder")
+    choices = replace(choices, device=choose_device(choices.device))  # a wrong one fails before the work
     loaded = checkpoint.load(checkpoint_name) if set(data) - set(FLAGNEWS) else None
     results: list[dict[str, object] | dataset_run.DataSetResult] = []
     for one in data:
         if one in FLAGNEWS or loaded is None:
-            results.append(evaluate(checkpoint_name, one, cache=cache, photos=photos))
+            results.append(evaluate(checkpoint_name, one, cache=cache, photos=photos, device=choices.device))
         else:
             folder = cache or flagnews_run.default_cache()
             results.append(dataset_run.evaluate_data_set(loaded, one, choices, folder))
@@ -64,7 +67,12 @@ def evaluate_each(
 
 
 def evaluate(
-    checkpoint_name: str, data: str, *, cache: Path | None = None, photos: Path | None = None
+    checkpoint_name: str,
+    data: str,
+    *,
+    cache: Path | None = None,
+    photos: Path | None = None,
+    device: str | None = None,
 ) -> dict[str, object]:
     """Measure variant P (the two plain encoders) on FlagNews.
 
@@ -72,16 +80,17 @@ def evaluate(
         checkpoint_name: a checkpoint directory, or `tiny`.
         data: `flagnews` (drawn scenes) or `flagnews-photo` (real renderings on real photographs).
         photos: for `flagnews-photo`, the folder that holds `pairs.jsonl` and `images/`.
+        device: torch device; None for the GPU where there is one.
 
     Returns:
         A JSON-ready dict: recall by group, yardsticks, how it was measured.
 
     Raises:
-        ValueError: unknown data set, or a checkpoint that does not say what it was trained on.
+        ValueError: unknown data set or device, or a checkpoint that does not say what it was trained on.
         FileNotFoundError: no photographs at `photos`.
     """
     loaded = checkpoint.load(checkpoint_name)
-    encoder = Encoder(loaded.model, loaded.config.preprocess)
+    encoder = Encoder(loaded.model, loaded.config.preprocess, device=choose_device(device))
     cache = cache or flagnews_run.default_cache()
     size = encoder.image_size
     if data == "flagnews":
@@ -133,6 +142,11 @@ def calibrate(
     config = msgspec.structs.replace(loaded.config, matching=matching)
     checkpoint.save(output, loaded.model, config, dtype=torch.float16 if half else torch.float32)
     return matching
+
+
+def check_recordable(checkpoint_name: str) -> None:
+    """Raise ValueError where `record` would have no folder to write into."""
+    checkpoint.resolve(checkpoint_name)
 
 
 def record(checkpoint_name: str, result: dict[str, object]) -> None:

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from model.checkpoint import Checkpoint
 from model.data.prepare import resolve_prepared
 from model.data.prepared import PreparedSplit, open_prepared
 from model.data.sample import DataError
+from model.device import choose_device
 from model.evaluation.comparison import compare
 from model.evaluation.dataset_variants import DIRECTIONS, Measured, Options, measure, recall_of_mix
 from model.evaluation.datasets import EXPLANATIONS, Explanations, Rows, choose_rows, encode_rows, encode_texts
@@ -72,13 +72,13 @@ def evaluate_data_set(checkpoint: Checkpoint, data: str, choices: Choices, cache
         DataError: the data cannot be read, or the split is empty.
         ValueError: choices that do not fit the data.
     """
+    device = choose_device(choices.device)
     folder = resolve_prepared(data, cache)
     split = _open(folder, data, choices.split)
     numbers = choose_rows(split.count, choices.limit)
     conditions = _conditions(split, choices, data)
     heads = not checkpoint.fresh_heads
     rerank = _rerank(choices.rerank, len(numbers), data) if heads else 0
-    device = choices.device or ("cuda" if torch.cuda.is_available() else "cpu")
     preprocess = checkpoint.config.preprocess
     encoder = SetEncoder(checkpoint.model, preprocess, device=device, batch_size=choices.batch_size)
     rows = encode_rows(encoder, split, preprocess.resize_mode, numbers)

@@ -75,7 +75,7 @@ def measure(encoder: SetEncoder, rows: Rows, options: Options) -> list[Measured]
 
 def recall_of_mix(texts: RowTexts, rows: Rows, share: float, device: str = "cpu") -> float:
     """Mean duplicate-aware R@1 of both directions of variant Q; what its share of T* is chosen by."""
-    both = _rank_both(rows, texts.encoded.mixed(share)[texts.text], device)
+    both = _rank_both(rows, texts.mixed(share), device)
     return float(np.mean([(found.duplicate_aware == 1).mean() for found in both]))
 
 
@@ -105,7 +105,7 @@ class _Evaluation:
         if not self._options.heads:
             return found
         texts = self._encode(self._rows.captions, shown)
-        mixed = texts.encoded.mixed(self._options.share)[texts.text]  # [N, D]
+        mixed = texts.mixed(self._options.share)  # [N, D]
         mixed_ranks = self._rank(mixed, condition)
         found.append(Measured("Q", condition, *mixed_ranks))
         if self._options.rerank:

@@ -66,6 +66,10 @@ class RowTexts:
         """T_cls of every row. [N, D]."""
         return _taken(self.encoded.features, self.text)
 
+    def mixed(self, share: float) -> Vectors:
+        """Variant Q of every row, see `EncodedTexts.mixed`. [N, D]."""
+        return _taken(self.encoded.mixed(share), self.text)
+
 
 def _taken(vectors: Vectors, index: Indices) -> Vectors:
     """Some of the rows; no copy where it is all of them, in their order."""

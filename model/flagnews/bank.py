@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -25,6 +25,8 @@ from model.flagnews.scenes import Split
 
 _READERS = frozenset({"bank.py", "pools.py", "training_set.py", "photo.py"})  # they draw nothing themselves
 _CHUNK = 256  # pictures a task: about a second of work
+_FEW_CHUNKS = 2
+_Chunk = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32]]  # pixels, entity, share
 _FLAG_HEIGHT = 64
 _SCENE_SCALE = 4 / 3  # scenes are drawn larger than the picture, which shows a part of one
 
@@ -125,23 +127,27 @@ def _draw(config: BankConfig, folder: Path, on_progress: Callable[[int], None] |
     pixels = np.lib.format.open_memmap(folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
     entity, share = np.zeros(config.count, np.int64), np.zeros(config.count, np.float32)
     starts = range(0, config.count, _CHUNK)
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        for start, (drawn, of, shares) in zip(
-            starts, pool.map(_draw_chunk, [config] * len(starts), starts), strict=True
-        ):
-            stop = start + len(drawn)
-            pixels[start:stop], entity[start:stop], share[start:stop] = drawn, of, shares
-            if on_progress is not None:
-                on_progress(len(drawn))
+    for start, (drawn, of, shares) in zip(starts, _drawn(config, starts), strict=True):
+        stop = start + len(drawn)
+        pixels[start:stop], entity[start:stop], share[start:stop] = drawn, of, shares
+        if on_progress is not None:
+            on_progress(len(drawn))
     pixels.flush()
     # written last and moved into place: its presence says that the bank is whole
     np.savez(folder / "index.part.npz", entity=entity, share=share)
     (folder / "index.part.npz").replace(folder / "index.npz")
 
 
-def _draw_chunk(
-    config: BankConfig, start: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32]]:
+def _drawn(config: BankConfig, starts: range) -> Iterator[_Chunk]:
+    """The chunks in order; a few are drawn here, sooner than a process has started."""
+    if len(starts) <= _FEW_CHUNKS:
+        yield from (_draw_chunk(config, start) for start in starts)
+        return
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_draw_chunk, [config] * len(starts), starts)
+
+
+def _draw_chunk(config: BankConfig, start: int) -> _Chunk:
     backgrounds, real = _scenes(config), len(real_entities())
     indices = np.arange(start, min(start + _CHUNK, config.count))
     turn = (indices - config.real) % max(1, config.invented_entities)

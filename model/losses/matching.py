@@ -41,7 +41,7 @@ def hard_negatives(logits: Tensor, generator: torch.Generator | None = None) -> 
     """Draw a wrong image for each text and a wrong text for each image, the likelier the harder.
 
     Args:
-        logits: [B, B] float, images by texts; -inf where a pair is no negative. The diagonal never is.
+        logits: [B, B] float, images by texts; what is not finite is no negative. The diagonal never is.
         generator: source of the draw.
     """
     negatives = logits.detach().float().clone().fill_diagonal_(-math.inf)
@@ -51,9 +51,11 @@ def hard_negatives(logits: Tensor, generator: torch.Generator | None = None) -> 
 
 
 def _draw(logits: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """One column a row from its softmax; rows of only -inf are invalid and give 0."""
-    valid = torch.isfinite(logits).any(dim=1)
-    weights = torch.where(valid.unsqueeze(1), logits, torch.zeros_like(logits)).softmax(dim=1)
+    """One column a row from the softmax of what is finite; rows without any are invalid, their column any."""
+    finite = torch.isfinite(logits)
+    valid = finite.any(dim=1)
+    drawn_from = logits.masked_fill(~finite, -math.inf).masked_fill(~valid.unsqueeze(1), 0.0)
+    weights = drawn_from.softmax(dim=1)
     return torch.multinomial(weights, 1, generator=generator).squeeze(1), valid
 
 

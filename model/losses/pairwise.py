@@ -38,7 +38,8 @@ def pairwise_auxiliary_loss(
 
     def scores(images: Tensor, experts: Tensor, tokens: Tensor, eot: Tensor, fused_text: Tensor) -> Tensor:
         fused = fused_under(model, images, experts, tokens, eot)  # [C, G, D]
-        return scale * torch.einsum("cgd,cd->cg", fused, fused_text)
+        with torch.autocast(fused.device.type, enabled=False):
+            return scale * torch.einsum("cgd,cd->cg", fused, fused_text)
 
     chunk = max(1, _PAIRS_AT_ONCE // len(images))
     parts = list(
@@ -71,4 +72,5 @@ def fused_under(model: EntityClip, images: Tensor, experts: Tensor, tokens: Tens
     )  # [C, G, Ee, D]
     outputs = torch.cat([experts.expand(count, *experts.shape), explained], dim=2)
     gate = at_least_float32(model.image_gate(images)).softmax(dim=-1)  # [G, Ei + Ee]
-    return normalise(torch.einsum("ge,cged->cgd", gate, at_least_float32(outputs)))
+    with torch.autocast(images.device.type, enabled=False):
+        return normalise(torch.einsum("ge,cged->cgd", gate, at_least_float32(outputs)))

@@ -9,6 +9,7 @@ import torch
 
 from model.data.prepared_form import FACTS_NAME
 from model.data.readers import parse_spec
+from model.device import choose_device
 from model.entityclip import EntityClip
 from model.training import flagnews_run
 from model.training.batches import RankShare
@@ -43,19 +44,17 @@ def train(
         The best checkpoint's folder; None on all ranks but the first.
 
     Raises:
-        ValueError: no such recipe, init or data set, or an invalid one; the output folder holds another run.
-        TrainingError: the loss does not stay finite.
+        ValueError: no such recipe, init, data set or device, or an invalid one; the output folder holds
+            another run.
+        TrainingError: the gradient stays not finite, or the device's memory is too small.
         PeerLost: another process of the run has ended.
     """
     recipe = load_recipe(recipe_name, changes)
     _check(recipe)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    with open_world(device) as (world, own_device):
+    with open_world(choose_device(device)) as (world, own_device):
         check_shares(recipe, world)
         with world.in_turn():
-            recipe, model = initial_model(
-                recipe
-            )  # before anything is prepared: it fails at once or not at all
+            recipe, model = initial_model(recipe)  # before anything is prepared: a wrong init fails at once
         run = _open(recipe, model, cache or flagnews_run.default_cache(), output, own_device, world)
         if world.is_first:
             for line in describe(run, own_device, world):

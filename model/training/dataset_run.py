@@ -46,7 +46,7 @@ def open_run_data(
         output: the run's folder; image tokens are cached below it.
 
     Raises:
-        DataError: the data set cannot be read, or has too few rows for a batch.
+        DataError: the data set cannot be read, or has too few rows for a batch or none for validation.
         ValueError: a locked image tower with random crops.
     """
     if recipe.lock_image and recipe.crop_scale < 1:
@@ -69,7 +69,8 @@ def open_run_data(
     )
     steps = recipe.steps or max(1, round(recipe.epochs * data.steps_per_epoch))
     recipe = msgspec.structs.replace(recipe, steps=steps, epochs=0)
+    validate = recall_on(val, recipe, device)
     tokens = None
     if recipe.lock_image:
         tokens = shared_image_cache(output / "cache", model, train, recipe.preprocess, device, world)
-    return RunData(recipe, data, recall_on(val, recipe, device), tokens)
+    return RunData(recipe, data, validate, tokens)

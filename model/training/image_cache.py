@@ -79,18 +79,18 @@ def shared_image_cache(
         return open_image_cache(folder, model, split, preprocess, device)
 
 
-@torch.inference_mode()
 def _write(
     path: Path, model: EntityClip, split: PreparedSplit, preprocess: PreprocessConfig, device: str
 ) -> None:
-    encoder = Encoder(model, preprocess, device=device)
+    encoder = Encoder(model, preprocess, device=device)  # moved in inference mode, it could not be trained
     vision = model.config.vision
     tokens = 1 + (vision.image_size // vision.patch_size) ** 2
     part = path.with_suffix(".part")
     stored = np.lib.format.open_memmap(
         part, mode="w+", dtype=np.float16, shape=(split.image_count, tokens, model.config.embed_dim)
     )
-    with tqdm(total=split.image_count, unit="picture", desc="image tokens", disable=None) as bar:
+    progress = tqdm(total=split.image_count, unit="picture", desc="image tokens", disable=None)
+    with progress as bar, torch.inference_mode():
         for start in range(0, split.image_count, _PICTURES_AT_ONCE):
             index = np.arange(start, min(start + _PICTURES_AT_ONCE, split.image_count))
             pixels = split.pixels(index, encoder.image_size, preprocess.resize_mode)

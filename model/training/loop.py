@@ -9,6 +9,7 @@ OUT/curves.png      loss and recall over steps
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ import torch
 
 from model import checkpoint
 from model.config import CheckpointConfig
-from model.entityclip import EntityClip
+from model.entityclip import MAX_LOGIT_SCALE, EntityClip
 from model.losses.total import LossParts
 from model.training.batches import TrainingData
 from model.training.gradients import loss_and_gradients
@@ -35,7 +36,9 @@ from model.world import World
 
 Validate = Callable[[EntityClip], dict[str, float]]
 BEST, LAST = "best", "last"
-_MAX_BAD_STEPS = 20
+_MAX_BAD_STEPS = 20  # in a row
+# A hair below where `EntityClip.logit_scale` cuts: beyond, its gradient is 0 and it could never fall again.
+_MAX_LOG_SCALE = math.log(MAX_LOGIT_SCALE) - 1e-6
 
 
 class TrainingError(RuntimeError):
@@ -98,7 +101,8 @@ class Trainer:
         """Train to the end and return the folder of the best checkpoint.
 
         Raises:
-            TrainingError: the gradient stays not finite, or the ranks do not see the same folder.
+            TrainingError: the gradient stays not finite, the device's memory is too small, or the ranks do
+                not see the same folder.
             ValueError: the output folder holds another run.
         """
         self._resume()
@@ -157,15 +161,21 @@ class Trainer:
             (recipe.seed * 1_000_003 + step) * self._world.size + self._world.rank
         )
         self._optimizer.zero_grad(set_to_none=True)
-        parts = loss_and_gradients(
-            self._model,
-            batch,
-            recipe.loss_weights,
-            micro_batch=recipe.micro_batch,
-            generator=draw,
-            world=self._world,
-            autocast=self._autocast,
-        )
+        try:
+            parts = loss_and_gradients(
+                self._model,
+                batch,
+                recipe.loss_weights,
+                micro_batch=recipe.micro_batch,
+                generator=draw,
+                world=self._world,
+                autocast=self._autocast,
+            )
+        except torch.OutOfMemoryError as exc:
+            raise TrainingError(
+                f"the device's memory does not hold {recipe.micro_batch or len(batch)} rows at once: "
+                "a smaller --micro-batch (the losses stay the same) or gradient_checkpointing helps"
+            ) from exc
         clip = recipe.optimizer.clip_norm or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), clip)
         self._apply(finite=bool(torch.isfinite(norm)))
@@ -178,10 +188,13 @@ class Trainer:
             progress.bad_steps += 1
             if progress.bad_steps > _MAX_BAD_STEPS:
                 raise TrainingError(
-                    f"the gradient was not finite {progress.bad_steps} times, last at step {progress.step}"
+                    f"the gradient was not finite {progress.bad_steps} times in a row, "
+                    f"last at step {progress.step + 1}"
                 )
             return
+        progress.bad_steps = 0
         self._optimizer.step()
+        _limit_scale(self._model)
         if self._average is not None:
             decay = min(self._recipe.ema_decay, (1 + progress.step) / (10 + progress.step))
             with torch.no_grad():
@@ -245,7 +258,14 @@ def checkpoint_config(
 def _prepared(model: EntityClip, recipe: Recipe) -> EntityClip:
     """Locked and with checkpointed activations as the recipe says."""
     model.requires_grad_(True)
+    _limit_scale(model)  # OpenAI's weights start at the limit
     if recipe.lock_image:
         model.backbone.visual.requires_grad_(False)
     model.backbone.set_grad_checkpointing(recipe.gradient_checkpointing)
     return model
+
+
+@torch.no_grad()
+def _limit_scale(model: EntityClip) -> None:
+    """Keep the logit scale where it has a gradient."""
+    model.backbone.logit_scale.clamp_(max=_MAX_LOG_SCALE)

@@ -5,6 +5,7 @@ Recipes that ship: `model/recipes/*.toml`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -40,6 +41,19 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warmup_steps: int = 100
     final_fraction: float = 0.0
     clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        rates = (self.learning_rate, self.head_learning_rate or 0.0, *self.learning_rate_by_data.values())
+        for problem, found in (
+            ("learning rates are not negative", not all(rate >= 0 for rate in rates)),
+            ("beta2 is at least 0 and less than 1", not 0 <= self.beta2 < 1),
+            ("epsilon is more than 0", not self.epsilon > 0),
+            ("weight_decay and clip_norm are not negative", not min(self.weight_decay, self.clip_norm) >= 0),
+            ("warmup_steps is not negative", self.warmup_steps < 0),
+            ("final_fraction is from 0 to 1", not 0 <= self.final_fraction <= 1),
+        ):
+            if found:
+                raise ValueError(problem)
 
     def for_data(self, dataset: str) -> OptimizerConfig:
         """The same with this data set's rate."""
@@ -106,7 +120,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for problem, found in (
             ("give steps or epochs, one of the two", bool(self.steps) == bool(self.epochs)),
             ("a run needs at least one step and batches of at least two", self.batch_size < 2),
-            ("steps, epochs and micro_batch are not negative", min(self._counts()) < 0),
+            ("steps, epochs, micro_batch and patience are not negative", min(self._counts()) < 0),
+            ("epochs is a number", not math.isfinite(self.epochs)),
+            ("validation_rows is at least 1", self.validation_rows < 1),
+            ("explanation_dropout is from 0 to 1", not 0 <= self.explanation_dropout <= 1),
             ("validate_every and save_every are at least 1", min(self.validate_every, self.save_every) < 1),
             ("wise_ft needs an init to interpolate with", bool(self.wise_ft and not self.init)),
             ("wise_ft has alphas from 0 to 1", not all(0 <= alpha <= 1 for alpha in self.wise_ft)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class Progress:
         step: steps done.
         best: highest validation recall so far.
         stale: validations since then.
-        bad_steps: steps whose gradient was not finite.
+        bad_steps: how many steps in a row up to here had a gradient that was not finite.
     """
 
     step: int = 0
@@ -61,6 +62,9 @@ class RunState:
 
         Args:
             identity: see `identity_of`.
+
+        Raises:
+            OSError: it cannot be written.
         """
         state = {
             "model": self.model.state_dict(),
@@ -70,18 +74,23 @@ class RunState:
             "identity": msgspec.json.encode(identity).decode(),
         }
         part = folder / (STATE_NAME + ".part")
-        torch.save(state, part)
+        try:
+            torch.save(state, part)
+        except RuntimeError as exc:  # torch's own word for a full disk is about its container's positions
+            raise OSError(f"{part} cannot be written: is the disk full?") from exc
         part.replace(folder / STATE_NAME)
 
     def load(self, folder: Path, device: torch.device, identity: Mapping[str, object]) -> Progress:
         """Go on where the state file in the folder stands, or at the beginning without one.
 
         Raises:
-            ValueError: it is the state of another run; the message says what differs.
+            ValueError: it is the state of another run, and the message says what differs; or it is damaged.
         """
         path = folder / STATE_NAME
         if not path.exists():
             return Progress()
+        if not zipfile.is_zipfile(path):
+            raise ValueError(f"{path} is damaged: remove it to train from the beginning")
         state = torch.load(path, map_location=device, weights_only=True)
         different = sorted(_differences(msgspec.json.decode(state["identity"]), _plain(identity)))
         if different:

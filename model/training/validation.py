@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.prepared import PreparedSplit
+from model.data.sample import DataError
 from model.encoder import Encoder
 from model.entityclip import EntityClip
 from model.evaluation.ranking import Scores, ranks
@@ -23,7 +24,12 @@ def recall_on(split: PreparedSplit, recipe: Recipe, device: str) -> Callable[[En
 
     A caption's right answer is its own picture and the other way round; ties and duplicates count against it.
     The candidates are the drawn rows. `recall` is the mean R@1 of both directions.
+
+    Raises:
+        DataError: the split has no rows.
     """
+    if not split.count:
+        raise DataError(f"{split.dataset}: the split {split.name} has no rows to pick the best weights by")
     drawn = np.random.default_rng(recipe.seed).permutation(split.count)[: recipe.validation_rows]
     rows = np.sort(drawn).astype(np.int64)
     captions = [split.captions[row] for row in rows.tolist()]

@@ -265,6 +265,11 @@ def test_the_same_result_is_drawn_the_same(
         (["--data", "NEWS", "--output", "/nowhere/result.json"], "there is no folder /nowhere"),
         (["--data", "flagnews", "--plot", "recall.png"], "--plot draws data sets"),
         (["--data", "NEWS", "--plot", "recall.xyz"], "xyz"),
+        (["--data", "NEWS", "--device", "cuda:99"], "there is no device 'cuda:99'"),
+        (
+            ["--data", "imagenet", "--checkpoint", "open_clip:ViT-B-32/openai", "--record"],
+            "no checkpoint yet",
+        ),
         (["--data", "EMPTY"], "the split test has no rows"),
         (["--data", "BARE", "--explanations", "true"], "has no explanations"),
     ],

@@ -60,6 +60,7 @@ def test_a_checkpoint_is_calibrated_measured_and_remembers_it(
     ("arguments", "message"),
     [
         (["--data", "imagenet"], "unknown data"),
+        (["--device", "gpu"], "unknown device 'gpu'"),
         (["--data", "flagnews-photo"], "needs --photos"),
         (["--data", "flagnews-photo", "--photos", "/nowhere"], "pairs.jsonl"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -96,18 +95,16 @@ def many_pictures(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"jsonl:{folder / 'pairs.jsonl'}"
 
 
-def command(spec: str, output: Path) -> list[str]:
-    options = ["--output", str(output), "--split", "train"]
-    return [sys.executable, "-m", "worker.cli.main", "prepare", spec, *options]
+def arguments(spec: str, output: Path) -> list[str]:
+    return ["prepare", spec, "--output", str(output), "--split", "train"]
 
 
 @contextmanager
 def interrupted(spec: str, output: Path, how: signal.Signals) -> Iterator[subprocess.Popen[str]]:
     """A run that gets a signal once the first pictures are stored."""
     shard = output.with_name(f"{output.name}.part") / "pictures-00000.bin"
-    run = subprocess.Popen(
-        command(spec, output), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
-    )
+    command = [sys.executable, "-m", "worker.cli.main", *arguments(spec, output)]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + _LIMIT_S
     while not (shard.exists() and shard.stat().st_size > 100_000):
         assert run.poll() is None, run.communicate()
@@ -142,6 +139,6 @@ def test_a_killed_run_that_goes_on_gives_the_bytes_of_an_undisturbed_one(
         run.communicate(timeout=_LIMIT_S)
     assert not (tmp_path / "out").exists()
     for output in ("out", "undisturbed"):
-        subprocess.run(command(many_pictures, tmp_path / output), check=True, capture_output=True)
+        assert run_command(arguments(many_pictures, tmp_path / output)) == ExitCode.DONE
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "undisturbed")
     assert not (tmp_path / "out.part").exists()

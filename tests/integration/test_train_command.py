@@ -232,6 +232,8 @@ def test_an_error_of_the_first_process_ends_all_with_one_line(
         (("--batch-size", "1000"), "too few for a batch of 1000"),
         (("--steps", "3", "--epochs", "3"), "give steps or epochs"),
         (("--data", "flagnews", "--epochs", "3"), "no epochs"),
+        (("--device", "gpu"), "unknown device 'gpu'"),
+        (("--device", "cuda:99"), "there is no device 'cuda:99'"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -253,6 +255,27 @@ def test_a_run_is_not_resumed_with_another_recipe(
     assert run_command(arguments(tmp_path / "run", "--steps", 2)) == ExitCode.DONE
     assert run_command(arguments(tmp_path / "run", "--steps", 2, "--seed", 1)) == ExitCode.CONFIG
     assert "seed was 42, now 1" in capsys.readouterr().err
+
+
+def test_a_damaged_state_is_one_line_that_says_what_to_do(
+    arguments: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(arguments(tmp_path / "run", "--steps", 2)) == ExitCode.DONE
+    state = tmp_path / "run" / "last" / "state.pt"
+    state.write_bytes(state.read_bytes()[:3000])
+    capsys.readouterr()
+    assert run_command(arguments(tmp_path / "run", "--steps", 2)) == ExitCode.CONFIG
+    assert "state.pt is damaged: remove it to train from the beginning" in capsys.readouterr().err
+
+
+def test_a_validation_split_without_rows_is_found_before_the_first_step(
+    arguments: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixture = fixtures.write_n24news(tmp_path / "data")
+    (tmp_path / "data" / "news" / "nytimes_dev.json").write_text("[]")
+    assert run_command(arguments(tmp_path / "run", data=fixture.spec)) == ExitCode.CONFIG
+    assert "the split val has no rows" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def test_a_missing_init_is_found_before_anything_is_prepared(

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch.nn import functional
 
 from model.losses import pairwise
+from model.losses.pair_rows import PairRows
 from model.losses.total import LossParts
 from model.training.gradients import loss_and_gradients
 from tests.unit.training_batches import (
@@ -101,6 +103,25 @@ def test_checkpointed_towers_give_the_same_gradients() -> None:
         model.train()
         loss_and_gradients(model, tiny_batch(), CASES["whole loss"], negatives=negatives_within(ROWS))
     assert_same(gradients(checkpointed), gradients(plain))
+
+
+def test_pairwise_scores_of_half_precision_towers_are_not_rounded() -> None:
+    model = tiny_model().float()
+    with torch.no_grad():
+        model.backbone.logit_scale.fill_(4.6)  # a hundred times the rounding of a cosine
+    batch = tiny_batch()
+    half = torch.autocast("cpu", torch.bfloat16)
+    with torch.no_grad(), half:
+        rows = PairRows.of(model(batch.image.float(), batch.text, batch.explanation))
+        ours = pairwise.pairwise_auxiliary_loss(model, rows)
+        explained = rows.need_explained()
+        fused = pairwise.fused_under(
+            model, rows.image, explained.experts.image, explained.tokens, explained.eot
+        )
+    logits = model.logit_scale() * (fused.double() * explained.fused_text.double().unsqueeze(1)).sum(dim=-1)
+    own = torch.arange(ROWS)
+    expected = (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
+    assert ours.item() == pytest.approx(expected.item(), abs=1e-4)
 
 
 def test_pairwise_scores_in_parts_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

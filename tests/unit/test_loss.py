@@ -55,6 +55,17 @@ def test_a_row_without_negatives_is_left_out() -> None:
     assert drawn.text_valid.tolist() == [False, True, True]
 
 
+def test_a_pair_without_a_score_is_never_drawn() -> None:
+    logits = torch.zeros(4, 4)
+    logits[1], logits[:, 2] = torch.nan, torch.nan  # image 1 and text 2 have no finite vector
+    for seed in range(20):
+        drawn = hard_negatives(logits, torch.Generator().manual_seed(seed))
+        assert drawn.text_valid.tolist() == [True, False, True, True]
+        assert drawn.image_valid.tolist() == [True, True, False, True]
+        assert not (drawn.text[drawn.text_valid] == 2).any()
+        assert not (drawn.image[drawn.image_valid] == 1).any()
+
+
 def test_wrong_text_is_pooled_at_its_own_eot() -> None:
     model, ids, image = build(attend_padding=False), texts(4), torch.randn(4, 3, 32, 32)
     order = torch.tensor([1, 2, 3, 0])

@@ -261,8 +261,35 @@ def test_pictures_that_are_all_missing_are_one_line(n24news: Fixture, tmp_path: 
 
 def test_a_missing_split_says_how_to_do_without_it(n24news: Fixture, tmp_path: Path) -> None:
     (n24news.root / "news" / "nytimes_test.json").unlink()
-    with pytest.raises(DataError, match=r"nytimes_test\.json: .* --split takes only the splits"):
+    with pytest.raises(
+        DataError, match=r"nytimes_test\.json: .*; entityclip prepare without it: --split train --split val$"
+    ):
         prepare(n24news.spec, tmp_path / "out")
+
+
+def test_a_split_that_is_broken_is_not_taken_for_a_missing_one(n24news: Fixture, tmp_path: Path) -> None:
+    (n24news.root / "news" / "nytimes_test.json").write_text("[{")
+    with pytest.raises(DataError, match=r"nytimes_test\.json: Input data was truncated$"):
+        prepare(n24news.spec, tmp_path / "out")
+
+
+def test_splits_that_are_all_missing_are_not_to_be_done_without(n24news: Fixture, tmp_path: Path) -> None:
+    shutil.rmtree(n24news.root / "news")
+    with pytest.raises(DataError, match=r"nytimes_train\.json: there is no such file$"):
+        prepare(n24news.spec, tmp_path / "out")
+
+
+def test_a_data_set_without_a_usable_row_says_what_its_rows_lack(tmp_path: Path) -> None:
+    no_caption = {"id": 1, "image": "1.jpg", "title": "A", "split": "val"}
+    write_lines(tmp_path / "pairs.jsonl", [no_caption, {"caption": "A", "split": "val"}])
+    with pytest.raises(DataError, match=r"can be used \(1 empty_caption, 1 incomplete_row\)$"):
+        prepare(f"jsonl:{tmp_path / 'pairs.jsonl'}", tmp_path / "out")
+
+
+def test_a_data_set_whose_rows_name_other_splits_says_so(tmp_path: Path) -> None:
+    write_lines(tmp_path / "pairs.jsonl", [{"id": 1, "image": "1.jpg", "caption": "A", "split": "mine"}])
+    with pytest.raises(DataError, match=r"\(it has none; 1 rows of pairs\.jsonl name another split"):
+        prepare(f"jsonl:{tmp_path / 'pairs.jsonl'}", tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from model.data.picture_store import shard_name
+from model.data.picture_store import JOURNAL_NAME, shard_name
 from model.data.prepare import PrepareOptions, prepare
 from model.data.prepared import open_prepared
 from model.data.prepared_form import FACTS_NAME, Texts
@@ -77,6 +77,14 @@ def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
 def test_any_other_folder_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no prepared data set"):
         open_prepared(tmp_path, "train")
+
+
+@pytest.mark.parametrize("name", ["out", "out.part"])
+def test_an_unfinished_folder_says_how_it_is_finished(tmp_path: Path, name: str) -> None:
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "out.part" / JOURNAL_NAME).touch()
+    with pytest.raises(DataError, match=rf"{name} is not finished: run the same entityclip prepare again"):
+        open_prepared(tmp_path / name, "train")
 
 
 def test_a_newer_format_is_one_line(folder: Path) -> None:

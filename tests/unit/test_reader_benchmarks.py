@@ -14,6 +14,7 @@ from model.data.readers import SPLITS, read_split
 from model.data.rows import seeded_split
 from model.data.sample import DataError, LeftOut
 from tests.datasets import (
+    pack,
     write_goodnews_derived,
     write_goodnews_official,
     write_mbeir,
@@ -73,6 +74,14 @@ def test_visualnews_official_is_also_found_from_inside_its_folder(tmp_path: Path
     inside = read_split(f"visualnews:{tmp_path / 'origin'}", "train")
     assert inside.samples == read_split(fixture.spec, "train").samples
     assert inside.images == tmp_path / "origin"
+
+
+def test_visualnews_official_file_that_is_still_packed_is_to_be_taken_out(tmp_path: Path) -> None:
+    fixture = write_visualnews_official(tmp_path)
+    pack(tmp_path, "origin")
+    (tmp_path / "origin" / "data.json").unlink()
+    with pytest.raises(DataError, match=r"no origin/data\.json: take it out of .*origin\.tar$"):
+        read_split(fixture.spec, "train")
 
 
 def test_visualnews_says_how_the_official_file_was_split(tmp_path: Path) -> None:
@@ -137,6 +146,16 @@ def test_goodnews_official_file_has_two_names(name: str, tmp_path: Path) -> None
     assert found.notes == [f"official: {name}; 0 of its captions are in no split"]
 
 
+def test_goodnews_rows_of_another_split_are_noted(tmp_path: Path) -> None:
+    fixture = write_goodnews_official(tmp_path)
+    path = tmp_path / "img_splits.json"
+    splits = json.loads(path.read_text())
+    _rewrite(path, {key: "dev" if split == "val" else split for key, split in splits.items()})
+    number = sum(split == "val" for split in splits.values())
+    note = f"{number} rows of img_splits.json name another split than train, val and test"
+    assert read_split(fixture.spec, "val").notes[-1] == note
+
+
 def test_goodnews_pictures_of_one_article_share_it(tmp_path: Path) -> None:
     samples = read_split(write_goodnews_official(tmp_path).spec, "train").samples
     assert all(sample.id.startswith(f"{sample.article}_") for sample in samples)
@@ -177,6 +196,15 @@ def test_mbeir_broken_qrels_name_file_and_line(tmp_path: Path) -> None:
         DataError, match=r"task0_test_qrels\.txt line \d+: expected `qid 0 did relevance task`"
     ):
         read_split(fixture.spec, "test")
+
+
+def test_mbeir_a_pool_that_is_missing_is_noted(tmp_path: Path) -> None:
+    fixture = write_mbeir(tmp_path)
+    (tmp_path / "cand_pool/local/mbeir_visualnews_task3_cand_pool.jsonl").unlink()
+    notes = read_split(fixture.spec, "train").notes
+    assert (
+        notes[-1] == "there is no mbeir_visualnews_task3_cand_pool.jsonl: what it holds are incomplete rows"
+    )
 
 
 def test_mbeir_without_candidates_is_one_line(tmp_path: Path) -> None:

@@ -53,6 +53,20 @@ def test_a_key_may_be_the_pictures_path_with_anything_before_it(
     assert _explained(apply_explanations(split, file)) == ["its own", "of the picture", "of the picture"]
 
 
+def test_an_id_with_a_picture_means_that_picture_alone(split: Split, tmp_path: Path) -> None:
+    of_another_split = {"id": "a", "image": "bbc/images/7.jpg", "explanation": "of another a"}
+    of_b = {"id": "b", "image": "origin/guardian/images/0001/001.jpg", "explanation": "of b"}
+    found = apply_explanations(split, _lines(tmp_path / "e.jsonl", of_another_split, of_b))
+    assert _explained(found) == ["its own", "of b", ""]
+    assert found.notes[-1].endswith("1 of its keys fit no row")
+
+
+def test_an_id_with_another_picture_is_told_with_its_picture(split: Split, tmp_path: Path) -> None:
+    file = _lines(tmp_path / "e.jsonl", {"id": "a", "image": "7.jpg", "explanation": "of another a"})
+    with pytest.raises(DataError, match=r"it has 'a' for the picture '7\.jpg', expected a picture such as"):
+        apply_explanations(split, file)
+
+
 def test_a_part_of_a_pictures_path_is_no_key(split: Split, tmp_path: Path) -> None:
     file = _json(tmp_path / "e.json", {"0001/001.jpg": "whose?", "a": "of a"})
     assert _explained(apply_explanations(split, file)) == ["of a", "", ""]
@@ -105,9 +119,9 @@ def test_two_texts_for_one_picture_are_refused(split: Split, tmp_path: Path) -> 
 def test_json_lines_are_keyed_by_id_and_the_last_text_counts(split: Split, tmp_path: Path) -> None:
     file = _lines(
         tmp_path / "e.jsonl",
-        {"id": "b", "image": "x.jpg", "explanation": "old", "status": "generated"},
-        {"id": "b", "image": "x.jpg", "explanation": "new", "status": "generated"},
-        {"id": "b", "image": "x.jpg", "explanation": "", "status": "failed"},
+        {"id": "b", "image": "guardian/images/0001/001.jpg", "explanation": "old", "status": "generated"},
+        {"id": "b", "image": "guardian/images/0001/001.jpg", "explanation": "new", "status": "generated"},
+        {"id": "b", "image": "guardian/images/0001/001.jpg", "explanation": "", "status": "failed"},
         {"image": "bbc/images/0001/001.jpg", "explanation": "by picture"},
         {"id": 7, "explanation": "of no row"},
     )

@@ -127,7 +127,7 @@ def test_missing_pictures_are_one_line(name: str, tmp_path: Path) -> None:
 def test_a_tar_that_is_none_is_one_line(tmp_path: Path) -> None:
     fixture = write_n24news(tmp_path)
     pack(tmp_path, "imgs").write_bytes(b"not a tar at all" * 100)
-    with pytest.raises(DataError, match=r"imgs\.tar: not a tar file"):
+    with pytest.raises(DataError, match=r"imgs\.tar: no tar file, or a damaged one$"):
         read_split(fixture.spec, "train")
 
 
@@ -156,6 +156,13 @@ def test_broken_json_is_one_line_that_names_the_file(
         read_split(fixture.spec, "val")
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_json(fixture: Fixture, kind: str, tmp_path: Path) -> None:
+    plain = read_split(fixture.spec, "val")
+    path = tmp_path / ANNOTATIONS[kind]
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_split(fixture.spec, "val").samples == plain.samples
 
 
 def test_text_that_is_no_utf8_is_one_line(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import torch
 
 from model.config import ArchitectureConfig, ExpertConfig, TextConfig, VisionConfig
 from model.entityclip import EntityClip
+from model.evaluation import encoded
 from model.evaluation.encoded import SetEncoder
+from model.rerank import PairScorer
 from model.tokenizer import ClipTokenizer
 
 CAPTIONS = ["a red wall", "the harbour of a town in the north", "a", "fishermen wait", "rain"]
@@ -110,3 +112,18 @@ def test_without_a_share_variant_q_is_variant_p() -> None:
 
     np.testing.assert_allclose(texts.mixed(0.0), texts.features, atol=1e-6)
     np.testing.assert_allclose(texts.mixed(1.0), texts.fused, atol=1e-6)
+
+
+def test_an_image_s_parts_do_not_keep_its_tokens_in_memory() -> None:
+    model = build(ExpertConfig(1, 1, 1))
+    parts = PairScorer(model).image_parts(torch.randn(4, 50, 32))
+    assert parts.row.untyped_storage().nbytes() == 4 * 32 * 4
+
+
+def test_mixed_texts_are_unit_vectors_between_plain_and_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = SetEncoder(build(ExpertConfig(1, 1, 1))).encode_texts(CAPTIONS, EXPLANATIONS)
+    expected = 0.7 * texts.features.astype(np.float64) + 0.3 * texts.fused
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    for rows in (2, 100):
+        monkeypatch.setattr(encoded, "_ROWS_AT_ONCE", rows)
+        np.testing.assert_allclose(texts.mixed(0.3), expected, atol=1e-6)

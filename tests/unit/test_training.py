@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from model import checkpoint
 from model.entityclip import EntityClip
+from model.training import loop
 from model.training.log import METRICS_NAME, read_metrics
 from model.training.loop import Trainer, TrainingError
 from model.training.optimizer import build_optimizer, rate_fraction
@@ -80,6 +82,12 @@ def test_resuming_on_other_data_says_what_differs(tmp_path: Path) -> None:
         run(tmp_path, Other())
 
 
+def test_a_state_that_cannot_be_written_is_an_os_error(tmp_path: Path) -> None:
+    (tmp_path / "last" / "state.pt.part").mkdir(parents=True)  # in its way, as a full disk would be
+    with pytest.raises(OSError, match="cannot be written"):
+        run(tmp_path)
+
+
 def test_a_run_may_go_on_with_smaller_chunks(tmp_path: Path) -> None:
     interrupt(tmp_path)
     assert len(losses(run(tmp_path, micro_batch=2, gradient_checkpointing=True))) == 6
@@ -90,6 +98,58 @@ def test_weights_that_stay_not_finite_end_the_run(tmp_path: Path) -> None:
     trainer = Trainer(with_changes(steps=40), Colours(), tmp_path, no_validation, model=model)
     with pytest.raises(TrainingError, match="not finite"):
         trainer.run()
+
+
+def test_gradients_that_are_finite_again_let_the_run_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_MAX_BAD_STEPS", 3)
+
+    def heal_or_hurt(model: EntityClip) -> dict[str, float]:
+        bias = model.itm_head.bias.data
+        bias.fill_(0.0 if bool(bias.isnan().any()) else float("nan"))
+        return {"recall": 0.5}
+
+    recipe = with_changes(steps=15, ema_decay=0.0)
+    Trainer(recipe, Colours(), tmp_path, heal_or_hurt, model=build_model_with_nan()).run()
+    assert sum(np.isnan(losses(tmp_path))) == 9
+
+
+def test_one_picture_without_a_finite_vector_costs_a_step_and_not_the_run(tmp_path: Path) -> None:
+    model = EntityClip(RECIPE.architecture)
+
+    def hurt(_: object, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        image = inputs[0].clone()
+        image[0] = float("nan")
+        return (image,)
+
+    hook = model.backbone.visual.register_forward_pre_hook(hurt)
+    before = weights(model)
+    Trainer(with_changes(steps=2), Colours(), tmp_path, no_validation, model=model).run()
+    hook.remove()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(model).items())
+
+
+def test_too_little_memory_of_the_device_says_what_helps(tmp_path: Path) -> None:
+    model = EntityClip(RECIPE.architecture)
+
+    def overflow(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    model.backbone.visual.register_forward_pre_hook(overflow)
+    with pytest.raises(TrainingError, match="does not hold 4 rows at once: a smaller --micro-batch"):
+        Trainer(RECIPE, Colours(), tmp_path, no_validation, model=model).run()
+
+
+@pytest.mark.parametrize("start", [math.log(100), 4.6052, 6.0])
+def test_a_logit_scale_that_starts_at_its_limit_is_trained(tmp_path: Path, start: float) -> None:
+    model = EntityClip(RECIPE.architecture)
+    with torch.no_grad():
+        model.backbone.logit_scale.fill_(start)
+    Trainer(with_changes(ema_decay=0.0), Colours(), tmp_path, no_validation, model=model).run()
+    scales = [line["logit_scale"] for line in read_metrics(tmp_path) if "loss" in line]
+    assert scales[-1] < 99.9
+    assert max(scales) <= 100
 
 
 def build_model_with_nan() -> EntityClip:

@@ -20,6 +20,7 @@ from model.losses.contrastive import duplicate_mask
 from model.losses.pair_rows import PairRows
 from model.losses.pairwise import pairwise_auxiliary_loss
 from model.losses.total import LossWeights
+from model.training import image_cache
 from model.training.batches import Batch, RankShare
 from model.training.image_cache import open_image_cache
 from model.training.step import Tensorizer, encode_pairs
@@ -110,6 +111,21 @@ def test_cached_tokens_are_those_of_the_tower(split: PreparedSplit, tmp_path: Pa
     with torch.no_grad():
         expected = towers.image_tokens(model.backbone, encoder.image_tensor(pixels))
     torch.testing.assert_close(cache(index).float(), expected, atol=2e-3, rtol=2e-3)
+
+
+def test_weights_are_moved_where_they_can_still_be_trained(
+    split: PreparedSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Moving(Encoder):
+        """Another device changes what the parameters hold, and so does another precision."""
+
+        def __init__(self, model: EntityClip, preprocess: PreprocessConfig, *, device: str) -> None:
+            super().__init__(model.double().float(), preprocess, device=device)
+
+    monkeypatch.setattr(image_cache, "Encoder", Moving)
+    model = build(attend_padding=False)
+    image_cache.open_image_cache(tmp_path, model, split, PreprocessConfig(), "cpu")
+    assert not any(parameter.is_inference() for parameter in model.parameters())
 
 
 def test_cached_tokens_are_computed_once_and_again_for_another_tower(

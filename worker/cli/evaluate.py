@@ -103,6 +103,8 @@ def evaluate(
     names = data or ["flagnews"]
     _check(names, output, plot, command.FLAGNEWS)
     with model_errors():
+        if record:
+            command.check_recordable(checkpoint)  # not after the work
         results = command.evaluate_each(checkpoint, names, chosen, cache=cache, photos=photos)
         measured = [result for result in results if isinstance(result, DataSetResult)]
         facts = [result.facts if isinstance(result, DataSetResult) else result for result in results]

@@ -90,11 +90,11 @@ def explain(
         raise ConfigError("no LLM is configured: set llm.base_url")
     from worker.config import without_passwords
     from worker.explain_dataset.budget import CallBudget, Spending
-    from worker.explain_dataset.items import read_items
+    from worker.explain_dataset.items import POSTS, read_items
     from worker.explain_dataset.journal import Journal
     from worker.explain_dataset.patience import Patience
     from worker.explain_dataset.published import write_published
-    from worker.explain_dataset.run import DatasetRun
+    from worker.explain_dataset.run import DatasetRun, check_pictures
     from worker.observe.logs import configure_logging
     from worker.observe.metrics import Metrics
 
@@ -102,9 +102,13 @@ def explain(
     journal_path = _journal_path(output, form)
     with model_errors():
         items = read_items(spec, split, limit)
+    if not items.items:
+        raise ConfigError("; ".join([f"{spec}: there is nothing to explain", *_remarks(items)]))
     for line in _remarks(items):
         typer.echo(line, err=True)
     with Journal(journal_path, lambda entry: _stays(entry, again)) as journal:
+        if spec.partition(":")[0] != POSTS:  # the address of a post's picture may change
+            check_pictures(items.items, journal)
         metrics = Metrics()
         budget = CallBudget(Spending(metrics), max_calls, max_tokens)
         run = DatasetRun(

@@ -71,6 +71,11 @@ class Journal:
             raise ConfigError(f"{path} cannot be gone on with: {reason}") from error
         self._synced_at_s = time.monotonic()
 
+    @property
+    def path(self) -> Path:
+        """Of the file."""
+        return self._path
+
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries of new ids; blocks for the disk about once a second.
 

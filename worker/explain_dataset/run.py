@@ -10,7 +10,8 @@ from typing import Final, Protocol
 
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from worker.errors import WorkerError
+from model.data.explanations import same_picture
+from worker.errors import ConfigError, WorkerError
 from worker.explain.answer import Answer
 from worker.explain.chat import LlmError
 from worker.explain.prompt import post_data
@@ -42,6 +43,22 @@ class _Text:
 
     items: list[Item]
     tries: int = 0
+
+
+def check_pictures(items: Sequence[Item], journal: Journal) -> None:
+    """Refuse to go on with what was written about other samples of the same ids, such as another split's.
+
+    Raises:
+        ConfigError: one of the ids stands for another picture in the journal.
+    """
+    images = {item.id: item.image for item in items if item.id in journal.done}
+    for entry in journal.entries() if images else ():
+        image = images.get(entry.id, entry.image)
+        if not same_picture(image, entry.image):
+            raise ConfigError(
+                f"{journal.path} holds {entry.id!r} for the picture {entry.image}, not {image}: "
+                "give each split and data set an --output of its own"
+            )
 
 
 class DatasetRun:

@@ -20,7 +20,7 @@ import time
 from collections import Counter, deque
 from dataclasses import fields, replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from tests.llm_answers import MODES, Behaviour, completion, explanation_of, message_text
 from tests.llm_http import HttpServer, Seen
@@ -75,7 +75,7 @@ class LlmServer:
         self._thread.join()
         self._server = self._thread = None
 
-    def __enter__(self) -> LlmServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

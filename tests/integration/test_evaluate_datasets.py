@@ -263,6 +263,7 @@ def test_the_same_result_is_drawn_the_same(
         (["--data", "NEWS", "--rerank", "1000"], "--rerank 1000, but there are only"),
         (["--data", "NEWS", "--checkpoint", "/nowhere"], "/nowhere is no checkpoint"),
         (["--data", "NEWS", "--output", "/nowhere/result.json"], "there is no folder /nowhere"),
+        (["--data", "NEWS", "--output", "/tmp"], "/tmp is a folder; name a file"),
         (["--data", "flagnews", "--plot", "recall.png"], "--plot draws data sets"),
         (["--data", "NEWS", "--plot", "recall.xyz"], "xyz"),
         (["--data", "NEWS", "--device", "cuda:99"], "there is no device 'cuda:99'"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model import checkpoint
-from model.config import CheckpointConfig
+from model.config import CheckpointConfig, ExpertConfig
 from tests.unit.test_entityclip import build
 
 
@@ -80,3 +80,16 @@ def test_weights_of_another_architecture_are_one_line(folder: Path) -> None:
     with pytest.raises(checkpoint.CheckpointError, match="do not fit") as error:
         checkpoint.load(folder)
     assert "\n" not in str(error.value)
+
+
+def test_weights_that_cannot_be_written_are_an_os_error_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.part").mkdir()  # a folder in the file's place
+    model = build(attend_padding=False)
+    with pytest.raises(OSError, match=r"model\.safetensors\.part cannot be written"):
+        checkpoint.save(tmp_path, model, CheckpointConfig(architecture=model.config))
+
+
+@pytest.mark.parametrize("counts", [(-1, 2, 2), (0, 0, 3), (3, 0, 0)])
+def test_experts_that_leave_a_tower_without_any_are_refused(counts: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="expert"):
+        ExpertConfig(*counts)

@@ -19,6 +19,7 @@ EXAMPLE = (
     "Example: entityclip evaluate --checkpoint runs/n24news/best --data n24news:/data/N24News "
     "--output recall.json --plot recall.png"
 )
+_PLOTS = (".png", ".svg", ".pdf")
 
 
 class Split(StrEnum):
@@ -122,11 +123,15 @@ def _check(data: list[str], output: Path | None, plot: Path | None, flagnews: tu
     """What would otherwise fail after the work is done.
 
     Raises:
-        ConfigError: a folder that is not there, or nothing to plot.
+        ConfigError: a folder not there, or in the file's place; an unknown kind of plot; nothing to plot.
     """
     for path in (output, plot):
         if path is not None and not path.parent.is_dir():
             raise ConfigError(f"{path}: there is no folder {path.parent}")
+        if path is not None and path.is_dir():
+            raise ConfigError(f"{path} is a folder; name a file")
+    if plot is not None and plot.suffix not in _PLOTS:
+        raise ConfigError(f"{plot}: a plot ends in {', '.join(_PLOTS)}")
     if plot is not None and not set(data) - set(flagnews):
         raise ConfigError("--plot draws data sets, not FlagNews")
 

@@ -30,5 +30,8 @@ def model_errors() -> Iterator[None]:
     """What `model` says about its input becomes a configuration error of one line."""
     try:
         yield
-    except (ValueError, OSError) as exc:
+    except OSError as exc:
+        said = f"{exc.filename}: {exc.strerror}" if exc.filename and exc.strerror else str(exc)
+        raise ConfigError(said) from exc
+    except ValueError as exc:
         raise ConfigError(str(exc)) from exc

@@ -63,18 +63,6 @@ class TextParts:
     explanation_tokens: Tensor
     explanation_eot: Tensor
 
-    def __getitem__(self, index: Tensor | slice) -> TextParts:
-        """The same parts of some of the texts."""
-        return TextParts(
-            self.row[index],
-            self.fused[index],
-            self.evidence[index],
-            self.explained[index],
-            self.gate[index],
-            self.explanation_tokens[index],
-            self.explanation_eot[index],
-        )
-
 
 class PairScorer:
     """Scores image–text pairs from their parts. Holds no state but the model's.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import msgspec
+
+FORMAT_VERSION = 2
+PARTS = ("cosine", "explanation_similarity", "entity_overlap", "itm")
 
 
 class VisionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,22 +98,43 @@ class PreprocessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MatchingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """From a cosine to a decision, fitted on held-out pairs.
+    """From the parts of a pair's score to a decision, fitted on labelled pairs; see `model.calibration`.
 
     Args:
-        slope, intercept: Platt scaling, probability = 1 / (1 + exp(-(slope · cosine + intercept))).
+        intercept, weights: of the linear score s = intercept + Σ weight · part; parts as `model.calibration`
+            names them.
+        typical: what stands in for a part that a pair does not have.
+        knots: isotonic calibration, rising pairs of s and probability; none for Platt's sigmoid(s).
+        base_rate: part of the labelled pairs that were right.
         threshold: least probability worth emitting.
     """
 
-    slope: float = 20.0
     intercept: float = -10.0
+    weights: dict[str, float] = msgspec.field(default_factory=lambda: {"cosine": 20.0})
+    typical: dict[str, float] = {}
+    knots: list[tuple[float, float]] = []
+    base_rate: float = 0.5
     threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        rising = all(a[0] < b[0] and a[1] <= b[1] for a, b in itertools.pairwise(self.knots))
+        for problem, found in (
+            ("weights are of " + ", ".join(PARTS), not set(self.weights) | set(self.typical) <= set(PARTS)),
+            ("base_rate is between 0 and 1", not 0 < self.base_rate < 1),
+            ("threshold is from 0 to 1", not 0 <= self.threshold <= 1),
+            ("knots rise", not rising),
+            ("knots hold probabilities", not all(0 <= knot[1] <= 1 for knot in self.knots)),
+        ):
+            if found:
+                raise ValueError(problem)
 
 
 class CheckpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`config.json` of a checkpoint directory.
 
     Args:
+        text: what the text tower was trained on and is given: the text alone (`caption`), or the text and
+            then its explanation (`concat`).
         format_version: of this file's layout.
         training: facts of the run (recipe, steps, seed, data fingerprint); for people, not for code.
         metrics: what the run measured, printed by `entityclip evaluate`; for people, not for code.
@@ -117,10 +142,11 @@ class CheckpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     architecture: ArchitectureConfig
     preprocess: PreprocessConfig = PreprocessConfig()
+    text: Literal["caption", "concat"] = "caption"
     matching: MatchingConfig = MatchingConfig()
     training: dict[str, object] = {}
     metrics: dict[str, object] = {}
-    format_version: int = 1
+    format_version: int = FORMAT_VERSION
 
     @classmethod
     def from_json(cls, data: bytes) -> CheckpointConfig:
@@ -129,13 +155,15 @@ class CheckpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             ValueError: not JSON, a wrong type or an unknown field, in one line with its path.
         """
-        config = msgspec.json.decode(data, type=cls)
-        if config.format_version != 1:
-            raise ValueError(
-                f"checkpoint format {config.format_version} is newer than this program knows (1)"
-            )
-        return config
+        version = msgspec.json.decode(data, type=_Version).format_version
+        if version != FORMAT_VERSION:
+            raise ValueError(f"checkpoint format {version}, this program reads {FORMAT_VERSION}")
+        return msgspec.json.decode(data, type=cls)
 
     def to_json(self) -> bytes:
         """Serialise, indented and with sorted fields, so that equal configs are equal bytes."""
         return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=2) + b"\n"
+
+
+class _Version(msgspec.Struct):
+    format_version: int = FORMAT_VERSION

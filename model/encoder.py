@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,17 +16,23 @@ from model.config import PreprocessConfig
 from model.entityclip import EntityClip
 from model.tokenizer import ClipTokenizer
 
+if TYPE_CHECKING:
+    from model.checkpoint import Checkpoint
+
 Vectors = NDArray[np.float32]
 
 
 class Encoder:
-    """The serving path: variant P, the two plain towers.
+    """The serving path: the two plain towers.
 
-    One thread at a time may call it. The text is cut to the longest of its batch, which is exact for a causal
-    tower; texts are sorted by length so that a batch holds alike ones.
+    A checkpoint that was trained on texts with their explanations behind them (`text = "concat"`) reads them
+    so here too; any other one reads the text alone. One thread at a time may call it. The text is cut to the
+    longest of its batch, which is exact for a causal tower; texts are sorted by length so that a batch holds
+    alike ones.
 
     Args:
         model: weights; put into eval mode and moved to the device.
+        reads_explanations: whether a text is followed by its explanation.
         device: torch device name.
         batch_size: most pictures or texts in one forward pass.
     """
@@ -35,10 +42,12 @@ class Encoder:
         model: EntityClip,
         preprocess: PreprocessConfig | None = None,
         *,
+        reads_explanations: bool = False,
         device: str = "cpu",
         batch_size: int = 64,
     ) -> None:
         preprocess = preprocess or PreprocessConfig()
+        self.reads_explanations = reads_explanations
         self._model = model.eval().to(device)
         self._device, self._batch_size = torch.device(device), batch_size
         self._mean = torch.tensor(preprocess.mean, device=device).view(1, 3, 1, 1) * 255
@@ -47,6 +56,18 @@ class Encoder:
         self.tokenizer = ClipTokenizer(text.vocab_size, text.context_length)
         self.image_size = model.config.vision.image_size
         self.dim = model.config.embed_dim
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, *, device: str = "cpu", batch_size: int = 64) -> Encoder:
+        """The encoder that a checkpoint was trained to be."""
+        config = checkpoint.config
+        return cls(
+            checkpoint.model,
+            config.preprocess,
+            reads_explanations=config.text == "concat",
+            device=device,
+            batch_size=batch_size,
+        )
 
     @torch.inference_mode()
     def encode_images(self, pixels: NDArray[np.uint8]) -> Vectors:
@@ -65,13 +86,16 @@ class Encoder:
         return self._finish(features)
 
     @torch.inference_mode()
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+    def encode_texts(self, texts: Sequence[str], explanations: Sequence[str] | None = None) -> Vectors:
         """Encode texts, each cut to the model's context.
 
+        Args:
+            explanations: one a text, empty for none; only read where `reads_explanations`.
+
         Returns:
-            [B, D] float32, L2-normalised, in the order given.
+            [B, D] float32, L2-normalised, in the order given; a row is NaN where the model gave no vector.
         """
-        rows = self.tokenizer.encode(texts)
+        rows = self.token_rows(texts, explanations)
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         features = [
             towers.text_features(self._model.backbone, self.token_tensor([rows[index] for index in chunk]))
@@ -81,6 +105,16 @@ class Encoder:
         result = np.empty_like(vectors)
         result[order] = vectors
         return result
+
+    def token_rows(self, texts: Sequence[str], explanations: Sequence[str] | None = None) -> list[list[int]]:
+        """The ids that the text tower reads for each text, not padded."""
+        if self.reads_explanations and explanations is not None:
+            return self.tokenizer.encode_joined(texts, explanations)
+        return self.tokenizer.encode(texts)
+
+    def fits(self, text: str, explanation: str = "") -> bool:
+        """Whether the tower reads the whole text, with its explanation where it reads those."""
+        return self.tokenizer.fits(text, explanation if self.reads_explanations else "")
 
     def warm_up(self) -> None:
         """Run both towers once, so that the first post does not pay for it."""

@@ -48,9 +48,30 @@ class ClipTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text between SOT and EOT, cut to the context, not padded."""
-        encodings = self._bpe.encode_batch_fast([clean(text) for text in texts], add_special_tokens=False)
         room = self.context_length - 2
-        return [[self.start_id, *encoding.ids[:room], self.end_id] for encoding in encodings]
+        return [[self.start_id, *ids[:room], self.end_id] for ids in self._ids(texts)]
+
+    def encode_joined(self, texts: Sequence[str], explanations: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text followed by its explanation, in one context.
+
+        Where the two do not fit together, each keeps at least half of the room: what is cut is the end of the
+        explanation first, then that of the text.
+        """
+        room = self.context_length - 2
+        rows = []
+        for text, explanation in zip(self._ids(texts), self._ids(explanations), strict=True):
+            kept = text[: self._room_beside(len(explanation))]
+            rows.append([self.start_id, *kept, *explanation[: room - len(kept)], self.end_id])
+        return rows
+
+    def _room_beside(self, explanation_tokens: int) -> int:
+        """Tokens that a text has when an explanation follows it."""
+        room = self.context_length - 2
+        return max(room - explanation_tokens, (room + 1) // 2)
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        cleaned = [clean(text) for text in texts]
+        return [encoding.ids for encoding in self._bpe.encode_batch_fast(cleaned, add_special_tokens=False)]
 
     def __call__(self, texts: Sequence[str], *, cut: bool = False) -> NDArray[np.int64]:
         """Tokenise and pad with 0.
@@ -68,10 +89,10 @@ class ClipTokenizer:
             row[: len(tokens)] = tokens
         return ids
 
-    def fits(self, text: str) -> bool:
-        """Whether the whole text fits the context without being cut."""
-        encoding = self._bpe.encode(clean(text), add_special_tokens=False)
-        return len(encoding.ids) <= self.context_length - 2
+    def fits(self, text: str, explanation: str = "") -> bool:
+        """Whether the whole text fits the context without being cut, also with an explanation behind it."""
+        text_ids, explanation_ids = self._ids([text, explanation])
+        return len(text_ids) <= self._room_beside(len(explanation_ids))
 
 
 def clean(text: str) -> str:

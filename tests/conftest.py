@@ -41,7 +41,7 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("random-checkpoint")
-    matching = MatchingConfig(slope=1.0, intercept=2.0, threshold=0.5)
+    matching = MatchingConfig(intercept=2.0, weights={"cosine": 1.0}, threshold=0.5)
     save(folder, EntityClip(architecture), CheckpointConfig(architecture=architecture, matching=matching))
     return folder
 

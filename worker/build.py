@@ -20,7 +20,7 @@ from worker.flow.pipeline import Pipeline, Settings
 from worker.flow.trial import try_records
 from worker.gathering import open_gather
 from worker.index import VectorIndex
-from worker.matching import Calibration, Matcher, match_rules
+from worker.matching import Matcher, match_rules
 from worker.media import MediaStore
 from worker.observe.health import Health
 from worker.observe.http import serving
@@ -85,7 +85,7 @@ def build_pipeline(
         media = _open_media(config.media_store)  # after the store, in whose folder it may lie
         checks = _retention(config, index, metrics, media, stack)
         limits = ImageLimits(max_bytes=config.limits.image_bytes, max_pixels=config.limits.image_pixels)
-        rules = match_rules(config.match, calibration(checkpoint), checkpoint.model_id)
+        rules = match_rules(config.match, checkpoint.config.matching, checkpoint.model_id)
         times = StageTimes()
         steps = Steps(
             gather=lambda: open_gather(config, limits, metrics, breaker),
@@ -122,12 +122,6 @@ def _is_clean(error: BaseException | None) -> bool:
     return error is None or (isinstance(error, WorkerError) and not isinstance(error, Crash))
 
 
-def calibration(checkpoint: Checkpoint) -> Calibration:
-    """The checkpoint's own."""
-    fitted = checkpoint.config.matching
-    return Calibration(fitted.slope, fitted.intercept, fitted.threshold)
-
-
 def _load(model: str) -> Checkpoint:
     from model.checkpoint import CheckpointError, load  # torch takes seconds to import
 
@@ -141,12 +135,7 @@ def _encoder(checkpoint: Checkpoint, config: Config) -> Encoder:
     from model.encoder import Encoder
 
     try:
-        encoder = Encoder(
-            checkpoint.model,
-            checkpoint.config.preprocess,
-            device=config.device,
-            batch_size=config.encode.batch_size,
-        )
+        encoder = Encoder.of(checkpoint, device=config.device, batch_size=config.encode.batch_size)
         encoder.warm_up()
     except (RuntimeError, AssertionError) as error:  # torch built without it, or no such device
         line = (str(error).splitlines() or [""])[0]
@@ -187,7 +176,7 @@ def _preparer(
         image_size=encoder.image_size,
         resize_mode=checkpoint.config.preprocess.resize_mode,
         limits=limits,
-        fits=encoder.tokenizer.fits,
+        fits=encoder.fits,
         media=media,
     )
 

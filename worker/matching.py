@@ -8,12 +8,13 @@ among very many candidates, from both.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from model.calibration import Calibration, PairParts
+from model.config import MatchingConfig
 from worker.ids import match_id
 from worker.index import Hit, Point, Search, Where
 from worker.sections import MatchConfig
@@ -36,34 +37,6 @@ _FIELDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
-    """From a cosine to a decision: score = 1 / (1 + exp(-(slope · cosine + intercept))).
-
-    Args:
-        threshold: least score of a match, 0 to 1.
-
-    Source: Platt (1999).
-    """
-
-    slope: float
-    intercept: float
-    threshold: float
-
-    def score(self, cosine: float) -> float:
-        """The probability that a pair with this cosine shows the same entity, 0 to 1."""
-        logit = self.slope * cosine + self.intercept
-        odds = math.exp(-abs(logit))  # never overflows
-        return 1 / (1 + odds) if logit >= 0 else odds / (1 + odds)
-
-    def least_cosine(self) -> float | None:
-        """The cosine at the threshold; None where no cosine can be ruled out beforehand."""
-        if self.slope <= 0 or not 0 < self.threshold < 1:
-            return None
-        logit = math.log(self.threshold / (1 - self.threshold))
-        return (logit - self.intercept) / self.slope - _COSINE_SLACK
-
-
-@dataclass(frozen=True, slots=True)
 class MatchRules:
     """What may be matched, and how much of it.
 
@@ -83,14 +56,14 @@ class MatchRules:
     same_post: bool = False
 
 
-def match_rules(match: MatchConfig, fitted: Calibration, model_id: str) -> MatchRules:
+def match_rules(match: MatchConfig, fitted: MatchingConfig, model_id: str) -> MatchRules:
     """The rules as configured.
 
     Args:
         fitted: the checkpoint's; its threshold holds where none is configured.
     """
     return MatchRules(
-        fitted if match.threshold is None else replace(fitted, threshold=match.threshold),
+        Calibration.of(fitted, match.threshold),
         model_id,
         top_k=match.top_k,
         max_matches=match.max_matches,
@@ -144,9 +117,13 @@ class Matcher:
             vector=point.vectors["text" if _is_text(point) else "image"],
             limit=self._rules.top_k,
             where=where,
-            score_threshold=self._rules.calibration.least_cosine(),
+            score_threshold=self._least_cosine(),
             fields=_FIELDS,
         )
+
+    def _least_cosine(self) -> float | None:
+        least = self._rules.calibration.least_cosine()
+        return None if least is None else least - _COSINE_SLACK
 
     def _widened(self, requests: Sequence[Search], answers: list[list[Hit]]) -> list[list[Hit]]:
         """Ask once more, and wider, where copies of few contents took all the places."""
@@ -164,17 +141,15 @@ class Matcher:
 
     def _pairs(self, post: Encoded, point: Point, hits: Sequence[Hit]) -> list[Match]:
         """The hits of one search that are matches, best first, ranked."""
-        matches = [
-            self._match(post, point, hit)
-            for hit in hits
-            if self._rules.calibration.score(hit.score) >= self._rules.calibration.threshold
-        ]
-        best = _best_windows(matches)
+        matches = [self._match(post, point, hit) for hit in hits]
+        best = _best_windows([match for match in matches if match.score >= self._rules.calibration.threshold])
         return [replace(match, rank=rank) for rank, match in enumerate(_copies_last(best), start=1)]
 
     def _match(self, post: Encoded, point: Point, hit: Hit) -> Match:
         own, other = _Side(point.id, point.payload), _Side(hit.id, hit.payload)
         text, image = (own, other) if _is_text(point) else (other, own)
+        parts = PairParts(hit.score, entity_overlap=_overlap(text.entities(), image.entities()))
+        calibration = self._rules.calibration
         return Match(
             match_id=match_id(text.point_id, image.point_id, self._rules.model_id),
             text_post_id=str(text.payload["post_id"]),
@@ -184,7 +159,7 @@ class Matcher:
             same_post=text.payload["post_id"] == image.payload["post_id"],
             direction=Direction.TEXT_TO_IMAGE if _is_text(point) else Direction.IMAGE_TO_TEXT,
             cosine=hit.score,
-            score=self._rules.calibration.score(hit.score),
+            score=calibration.score(parts),
             rank=0,
             text=str(text.payload["text"]),
             explanation=str(text.payload.get("explanation") or ""),
@@ -194,6 +169,7 @@ class Matcher:
             text_published_at=text.published_at(),
             image_published_at=image.published_at(),
             image_hash=str(image.payload["content_hash"]),
+            entity_overlap=parts.entity_overlap,
         )
 
     def _select(self, matches: Sequence[Match]) -> tuple[Match, ...]:
@@ -216,6 +192,12 @@ class _Side:
     def published_at(self) -> datetime | None:
         value = self.payload.get("published_at")
         return value if value is None or isinstance(value, datetime) else datetime.fromisoformat(str(value))
+
+
+def _overlap(one: Sequence[str], other: Sequence[str]) -> float | None:
+    """Jaccard of two lists of names, whatever their case; None where one is empty."""
+    a, b = ({" ".join(name.split()).casefold() for name in names} for names in (one, other))
+    return len(a & b) / len(a | b) if a and b else None
 
 
 def _is_text(point: Point) -> bool:

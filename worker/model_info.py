@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from model.config import MatchingConfig
 from worker.errors import ConfigError
-from worker.matching import Calibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class ModelInfo:
 
     id: str
     dim: int
-    calibration: Calibration
+    matching: MatchingConfig
 
 
 def read_model(model: str) -> ModelInfo:
@@ -39,6 +39,4 @@ def read_model(model: str) -> ModelInfo:
         id_ = model_id(folder)
     except CheckpointError as error:
         raise ConfigError(str(error)) from error
-    fitted = config.matching
-    calibration = Calibration(fitted.slope, fitted.intercept, fitted.threshold)
-    return ModelInfo(id_, config.architecture.embed_dim, calibration)
+    return ModelInfo(id_, config.architecture.embed_dim, config.matching)

@@ -176,6 +176,9 @@ class MatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         window_days: largest distance between the two posts' dates; None for any. With a window, a post
             without a date is matched only with others without one.
         same_post: whether a post's own text and images match each other.
+        own_below: least probability, at even odds, that a post's own text and picture belong together; with
+            less, a match with another post makes it out of context.
+        rerank: order matches by the matching head (GI-ITM), and tell its probability.
     """
 
     top_k: Annotated[int, Meta(ge=1, le=1000)] = 20
@@ -183,6 +186,8 @@ class MatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threshold: Probability | None = None
     window_days: Annotated[float, Meta(gt=0, le=36_500)] | None = None
     same_post: bool = False
+    own_below: Probability = 0.5
+    rerank: bool = False
 
 
 class EncodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

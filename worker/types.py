@@ -162,6 +162,12 @@ class Match:
         cosine: cosine similarity of the two vectors, -1 to 1.
         score: calibrated probability that the pair shows the same entity, 0 to 1.
         rank: place among the query's hits, from 1.
+        itm_probability, explanation_similarity, entity_overlap: the other parts of the score, as
+            `model.calibration.PairParts` has them; None where the pair has none, or nobody asked.
+        text_own_score, image_own_score: probability that the text belongs to a picture of its own post, and
+            the picture to a text of its own; None where the post has only one kind.
+        out_of_context: ids of those of the two posts whose own text and picture do not belong together, while
+            this match does.
     """
 
     match_id: str
@@ -183,6 +189,11 @@ class Match:
     image_published_at: datetime | None
     image_hash: str
     itm_probability: float | None = None
+    explanation_similarity: float | None = None
+    entity_overlap: float | None = None
+    text_own_score: float | None = None
+    image_own_score: float | None = None
+    out_of_context: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

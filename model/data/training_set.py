@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from model.data.prepared import PreparedSplit
 from model.data.sample import DataError
 from model.images import ResizeMode, resize_for_model
+from model.text_mode import TextMode, pair_texts
 from model.training.batches import Batch
 
 _ASPECTS = (3 / 4, 4 / 3)  # of a random crop, as in torchvision's RandomResizedCrop
@@ -29,6 +30,7 @@ class PreparedTraining:
         batch_size: B, of the global batch.
         seed: of order, dropout and crops.
         explanation_dropout: probability that a row has no explanation.
+        text: what the text of a row is, see `pair_texts`.
         rank, world_size: rank r of W gets rows r · B / W to (r + 1) · B / W of each global batch.
         crop_scale: least part of the area that a random crop keeps; 1: preprocessed as in evaluation.
         decode: False leaves the pixels empty, for runs that keep image tokens and never look at a picture.
@@ -45,6 +47,7 @@ class PreparedTraining:
         batch_size: int,
         seed: int,
         explanation_dropout: float,
+        text: TextMode = "caption",
         rank: int = 0,
         world_size: int = 1,
         *,
@@ -62,6 +65,7 @@ class PreparedTraining:
         self._split, self._size, self._mode = split, size, resize_mode
         self._batch_size, self._seed, self._dropout = batch_size, seed, explanation_dropout
         share = batch_size // world_size
+        self._text: TextMode = text
         self._mine = slice(rank * share, (rank + 1) * share)
         self._crop_scale, self._decode = crop_scale, decode
 
@@ -83,12 +87,14 @@ class PreparedTraining:
         kept = (rng.random(self._batch_size) >= self._dropout)[self._mine]
         crops = rng.random((self._batch_size, 4))[self._mine]
         image_index = split.image_index[rows]
+        texts = [
+            pair_texts(self._text, split.captions[row], split.explanations[row] if keep else "")
+            for row, keep in zip(rows.tolist(), kept, strict=True)
+        ]
         return Batch(
             pixels=self._pixels(image_index, crops),
-            captions=[split.captions[row] for row in rows.tolist()],
-            explanations=[
-                split.explanations[row] if keep else "" for row, keep in zip(rows.tolist(), kept, strict=True)
-            ],
+            captions=[text for text, _ in texts],
+            explanations=[explanation for _, explanation in texts],
             image_group=split.image_group[rows],
             text_group=split.text_group[rows],
             image_index=image_index,

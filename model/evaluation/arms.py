@@ -26,8 +26,8 @@ from model.evaluation.variants import PoolScores, Wanted, score_pools
 from model.flagnews.bank import BankConfig, generator_hash
 from model.flagnews.entities import real_entities
 from model.flagnews.pools import Pool, draw_pools
-from model.flagnews.training_set import TextMode
 from model.losses.total import AuxiliaryNegatives, entityclip_loss
+from model.text_mode import TextMode
 from model.training import flagnews_run
 from model.training.loop import Trainer
 from model.training.recipe import Recipe, load_recipe
@@ -92,9 +92,7 @@ SETTINGS = {
 
 def arm_recipe(base: Recipe, arm: Arm, fold: int, start: Path) -> Recipe:
     """The recipe of one run; runs of a fold share their seed, hence pictures, captions and order."""
-    flagnews = msgspec.structs.replace(
-        base.flagnews, unseen_fold=fold, text=arm.text, shuffle_explanations=arm.shuffled
-    )
+    flagnews = msgspec.structs.replace(base.flagnews, unseen_fold=fold, shuffle_explanations=arm.shuffled)
     return msgspec.structs.replace(
         base,
         init=str(start),
@@ -103,6 +101,7 @@ def arm_recipe(base: Recipe, arm: Arm, fold: int, start: Path) -> Recipe:
         auxiliary=arm.auxiliary,
         matching=arm.matching,
         auxiliary_negatives=arm.auxiliary_negatives,
+        text=arm.text,
         explanation_dropout=arm.explanation_dropout,
     )
 

@@ -98,4 +98,9 @@ def fit_matching(
     probabilities = 1 / (1 + np.exp(-(slope * cosines + intercept)))
     positives = 2 * len(scores) * int(kept.sum())
     threshold = best_threshold(probabilities, labels, positives)
-    return MatchingConfig(round(slope, 4), round(intercept, 4), round(threshold, 3))
+    return MatchingConfig(
+        intercept=round(intercept, 4),
+        weights={"cosine": round(slope, 4)},
+        base_rate=round(float(labels.mean()), 6),
+        threshold=round(threshold, 3),
+    )

@@ -74,7 +74,7 @@ def evaluate(
     photos: Path | None = None,
     device: str | None = None,
 ) -> dict[str, object]:
-    """Measure variant P (the two plain encoders) on FlagNews.
+    """Measure the two plain encoders, as they are served, on FlagNews.
 
     Args:
         checkpoint_name: a checkpoint directory, or `tiny`.
@@ -90,7 +90,7 @@ def evaluate(
         FileNotFoundError: no photographs at `photos`.
     """
     loaded = checkpoint.load(checkpoint_name)
-    encoder = Encoder(loaded.model, loaded.config.preprocess, device=choose_device(device))
+    encoder = Encoder.of(loaded, device=choose_device(device))
     cache = cache or flagnews_run.default_cache()
     size = encoder.image_size
     if data == "flagnews":
@@ -131,13 +131,13 @@ def calibrate(
         ValueError: a checkpoint that does not say what it was trained on.
     """
     loaded = checkpoint.load(checkpoint_name)
-    encoder = Encoder(loaded.model, loaded.config.preprocess)
+    encoder = Encoder.of(loaded)
     seed = flagnews_run.VALIDATION_SEED
     cache = cache or flagnews_run.default_cache()
     bank = flagnews_run.held_out_bank(encoder.image_size, _CALIBRATION_POOLS, seed, cache)
     pools = draw_pools(bank, _CALIBRATION_POOLS, seed)
     seen = seen_mask(pools[0].look, _Facts.of(loaded.config.training).sampling.unseen_fold)
-    scores = pool_scores(encoder, pools)
+    scores = pool_scores(encoder, pools, seed)
     matching = fit_matching(scores, seen)
     config = msgspec.structs.replace(loaded.config, matching=matching)
     checkpoint.save(output, loaded.model, config, dtype=torch.float16 if half else torch.float32)
@@ -183,11 +183,16 @@ class _Facts(msgspec.Struct):
 
 
 def _measure(encoder: Encoder, pools: list[Pool], seen: np.ndarray) -> dict[str, object]:
-    scores = pool_scores(encoder, pools)
+    scores = pool_scores(encoder, pools, flagnews_run.TEST_SEED)
     low, high = SHARE_RANGE
     edges = [low, 0.03, 0.06, 0.12, high + 1e-6]
+    without: dict[str, object] = {}
+    if encoder.reads_explanations:
+        bare = pool_scores(encoder, pools, flagnews_run.TEST_SEED, "empty")
+        without = {"recall_without_explanations": by_group(bare, seen)}
     return {
         "recall": by_group(scores, seen),
+        **without,
         "seen_image_to_text_R@1_by_share": recall_by_share(scores, pools, seen, edges),
     }
 

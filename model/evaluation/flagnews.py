@@ -15,25 +15,40 @@ from model.evaluation.retrieval import KS, recall, score_ranks
 from model.flagnews.bank import PictureBank
 from model.flagnews.layers import Union
 from model.flagnews.palette import PALETTE, colour_word
-from model.flagnews.pools import Pool, entity_a_look, pool_explanations
+from model.flagnews.pools import ExplanationKind, Pool, entity_a_look, pool_explanations
 
 _BINS = 4  # a colour channel: 64 colours
 
 
 def pool_recall(
-    encoder: Encoder, pools: Sequence[Pool], seen: NDArray[np.bool_]
+    encoder: Encoder, pools: Sequence[Pool], seen: NDArray[np.bool_], seed: int
 ) -> dict[str, dict[str, float]]:
-    """Recall of variant P (the two plain encoders) among all looks, by whether the query's look was seen.
+    """Recall of the two plain encoders among all looks, by whether the query's look was seen.
+
+    Args:
+        seed: see `pool_scores`.
 
     Returns:
         `{"seen" | "unseen": {"image_to_text_R@1": …}}`, means over pools, 0 to 1.
     """
-    return by_group(pool_scores(encoder, pools), seen)
+    return by_group(pool_scores(encoder, pools, seed), seen)
 
 
-def pool_scores(encoder: Encoder, pools: Sequence[Pool]) -> list[NDArray[np.float32]]:
-    """Cosines of every picture with every caption of its pool, images by texts, one [L, L] matrix a pool."""
-    return [encoder.encode_images(pool.pixels) @ encoder.encode_texts(pool.captions).T for pool in pools]
+def pool_scores(
+    encoder: Encoder, pools: Sequence[Pool], seed: int, kind: ExplanationKind = "true"
+) -> list[NDArray[np.float32]]:
+    """Cosines of every picture with every caption of its pool, images by texts, one [L, L] matrix a pool.
+
+    An encoder that reads explanations (variant C) is given one with each caption; for any other it is P.
+
+    Args:
+        seed: of the explanations' paraphrases.
+    """
+    scores = []
+    for number, pool in enumerate(pools):
+        texts = encoder.encode_texts(pool.captions, pool_explanations(pool, kind, seed * 1000 + number))
+        scores.append(encoder.encode_images(pool.pixels) @ texts.T)
+    return scores
 
 
 def by_group(scores: Sequence[NDArray[np.float32]], seen: NDArray[np.bool_]) -> dict[str, dict[str, float]]:

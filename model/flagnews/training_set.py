@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +18,9 @@ from model.flagnews.bank import BankConfig, PictureBank, generator_hash
 from model.flagnews.captions import caption
 from model.flagnews.entities import Entity, folds, real_entities
 from model.flagnews.explanations import explanations
+from model.text_mode import TextMode, pair_texts
 from model.training.batches import Batch
 
-TextMode = Literal["caption", "concat", "description"]
 _DERANGEMENT_TAG = 0xDE7A
 
 
@@ -35,10 +34,7 @@ class SamplingConfig:
         real_fraction: part of a batch that shows real flags; the rest are invented ones.
         curriculum_steps: steps over which small flags come in; at first only the larger ones of each entity.
         explanation_dropout: probability that a row has no explanation; 1 leaves all of them out.
-        text: what the text of a pair is: the `caption`, with the explanation beside it; `concat`, the caption
-            and then the explanation in one text; `description`, the explanation in the caption's place.
-            Where the explanation is dropped, all three are the caption. The last two leave
-            `Batch.explanations` empty.
+        text: what the text of a pair is, see `pair_texts`.
         shuffle_explanations: each look gets the explanations of one other, always the same, of its kind (real
             or invented): the control that keeps the words and takes away what they say.
         shift: pictures are shifted by up to this many pixels, edges repeated.
@@ -111,13 +107,12 @@ class FlagNewsTraining:
             self._explanation(entity, rng) if keep else ""
             for entity, keep in zip(entities, kept, strict=True)
         ]
-        texts = [
-            _text(self._sampling.text, one, other) for one, other in zip(captions, explained, strict=True)
-        ]
+        mode = self._sampling.text
+        rows = [pair_texts(mode, one, other) for one, other in zip(captions, explained, strict=True)]
         return Batch(
             pixels=pixels,
-            captions=texts,
-            explanations=explained if self._sampling.text == "caption" else [""] * size,
+            captions=[text for text, _ in rows],
+            explanations=[explanation for _, explanation in rows],
             image_group=np.array(looks, dtype=np.int64),
             text_group=np.array(looks, dtype=np.int64),
         )
@@ -155,12 +150,6 @@ def derangement(items: Sequence[int], seed: int = 0) -> dict[int, int]:
         raise ValueError("a single item cannot be given another")
     order = np.random.default_rng([_DERANGEMENT_TAG, seed]).permutation(np.array(items, dtype=np.int64))
     return dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
-
-
-def _text(mode: TextMode, sentence: str, explanation: str) -> str:
-    if mode == "caption" or not explanation:
-        return sentence
-    return explanation if mode == "description" else f"{sentence} {explanation}"
 
 
 @cache

@@ -62,6 +62,7 @@ def open_run_data(
         recipe.batch_size,
         recipe.seed,
         recipe.explanation_dropout,
+        recipe.text,
         world.rank,
         world.size,
         crop_scale=recipe.crop_scale,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from model.flagnews.training_set import TextMode
-
 
 class FlagNewsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The FlagNews training set; see `model.flagnews.bank` and `model.flagnews.training_set`.
@@ -19,6 +17,5 @@ class FlagNewsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unseen_fold: int | None = 0
     real_fraction: float = 0.75
     curriculum_steps: int = 0
-    text: TextMode = "caption"
     shuffle_explanations: bool = False
     seed: int = 0

@@ -59,21 +59,26 @@ def build_training(recipe: Recipe, cache: Path) -> FlagNewsTraining:
         real_fraction=facts.real_fraction,
         curriculum_steps=facts.curriculum_steps,
         explanation_dropout=recipe.explanation_dropout,
-        text=facts.text,
+        text=recipe.text,
         shuffle_explanations=facts.shuffle_explanations,
     )
     return FlagNewsTraining(bank, bank_config, sampling, recipe.seed)
 
 
 def build_validation(recipe: Recipe, cache: Path, pools: int = 4) -> Callable[[EntityClip], dict[str, float]]:
-    """Metrics of a model on held-out pictures; `recall` is the mean R@1 of both directions, seen looks."""
+    """Metrics of a model on held-out pictures; `recall` is the mean R@1 of both directions, seen looks.
+
+    Texts are given to the model as it will be served: with their explanations if it reads them.
+    """
     bank = held_out_bank(recipe.architecture.vision.image_size, pools, VALIDATION_SEED, cache)
     drawn = draw_pools(bank, pools, VALIDATION_SEED)
     seen = seen_mask(drawn[0].look, recipe.flagnews.unseen_fold)
 
     def validate(model: EntityClip) -> dict[str, float]:
         device = str(next(model.parameters()).device)  # where it is being trained
-        groups = pool_recall(Encoder(model, recipe.preprocess, device=device), drawn, seen)
+        reads = recipe.text == "concat"
+        encoder = Encoder(model, recipe.preprocess, reads_explanations=reads, device=device)
+        groups = pool_recall(encoder, drawn, seen, VALIDATION_SEED)
         flat = {f"{group}_{name}": value for group, row in groups.items() for name, value in row.items()}
         return {
             "recall": (flat["seen_image_to_text_R@1"] + flat["seen_text_to_image_R@1"]) / 2,

@@ -250,6 +250,7 @@ def checkpoint_config(
     return CheckpointConfig(
         architecture=recipe.architecture,
         preprocess=recipe.preprocess,
+        text="concat" if recipe.text == "concat" else "caption",
         training={"step": step, "seed": recipe.seed, "data": facts, "recipe": fields},
         metrics=dict(metrics),
     )

@@ -15,6 +15,7 @@ import msgspec
 
 from model.config import ArchitectureConfig, ExpertConfig, PreprocessConfig
 from model.losses.total import AuxiliaryNegatives, LossWeights
+from model.text_mode import TextMode
 from model.training.flagnews_config import FlagNewsConfig
 
 FLAGNEWS = "flagnews"
@@ -79,6 +80,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         precision: `bf16` (autocast, float32 master weights) or `fp32`.
         auxiliary, matching: λ and η of the loss.
         auxiliary_negatives: see `LossWeights`.
+        text: what the text tower reads of a row, see `model.text_mode`; a `concat` model is served that way.
         explanation_dropout: probability that a training row has no explanation.
         crop_scale: least part of a picture that a random crop keeps; 1 for the plain preprocessing.
         lock_image: train without touching the image tower; its tokens of stored pictures are computed once.
@@ -105,6 +107,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     auxiliary: float = 0.1
     matching: float = 0.1
     auxiliary_negatives: AuxiliaryNegatives = "in-batch"
+    text: TextMode = "caption"
     explanation_dropout: float = 0.2
     crop_scale: float = 1.0
     lock_image: bool = False

@@ -1,4 +1,4 @@
-"""Validation by recall on a prepared split: variant P, both directions."""
+"""Validation by recall on a prepared split, both directions: the plain encoders as they will be served."""
 
 from __future__ import annotations
 
@@ -33,12 +33,14 @@ def recall_on(split: PreparedSplit, recipe: Recipe, device: str) -> Callable[[En
     drawn = np.random.default_rng(recipe.seed).permutation(split.count)[: recipe.validation_rows]
     rows = np.sort(drawn).astype(np.int64)
     captions = [split.captions[row] for row in rows.tolist()]
+    explanations = [split.explanations[row] for row in rows.tolist()]
     pictures, shown = np.unique(split.image_index[rows], return_inverse=True)
 
     def validate(model: EntityClip) -> dict[str, float]:
-        encoder = Encoder(model, recipe.preprocess, device=device)
+        reads = recipe.text == "concat"
+        encoder = Encoder(model, recipe.preprocess, reads_explanations=reads, device=device)
         images = _encode(encoder, split, pictures, recipe)[shown]
-        texts = encoder.encode_texts(captions)
+        texts = encoder.encode_texts(captions, explanations)
         own = np.arange(len(rows))
         metrics = {
             f"{name}_R@{k}": recall(rank, k)

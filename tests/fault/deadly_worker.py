@@ -24,12 +24,14 @@ _encode_texts = Encoder.encode_texts
 _text_windows = windows.text_windows
 
 
-def _deadly(self: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
+def _deadly(
+    self: Encoder, texts: Sequence[str], explanations: Sequence[str] | None = None
+) -> NDArray[np.float32]:
     if KILLER in texts:
         os.kill(os.getpid(), signal.SIGSEGV)
     if HANG in texts:
         threading.Event().wait()
-    return _encode_texts(self, texts)
+    return _encode_texts(self, texts, explanations)
 
 
 def _raising(text: str, fits: Callable[[str], bool], limit: int = windows.MAX_WINDOWS) -> tuple[str, ...]:

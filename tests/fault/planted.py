@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from model.calibration import Calibration, PairParts
 from model.checkpoint import load
 from model.encoder import Encoder
 from model.flagnews.captions import caption
@@ -25,7 +26,6 @@ from model.flagnews.entities import real_entities
 from model.flagnews.scenes import draw_scene, scene_kinds, scene_rng
 from model.flagnews.shapes import render_flag
 from model.images import ImageLimits, decode, resize_for_model
-from worker.build import calibration
 from worker.ids import image_point_id, match_id, text_point_id
 
 WINDOW_DAYS = 0.25
@@ -47,13 +47,13 @@ class Pair:
 def planted_pairs(count: int, seed: int = 0) -> list[Pair]:
     """Draw pairs until enough of them are above the threshold of the shipped checkpoint."""
     checkpoint = load("tiny")
-    encoder = Encoder(checkpoint.model, checkpoint.config.preprocess)
-    rules = calibration(checkpoint)
+    encoder = Encoder.of(checkpoint)
+    rules = Calibration.of(checkpoint.config.matching)
     pairs: list[Pair] = []
     for number, (sentence, picture) in enumerate(_drawn(seed)):
         pixels = resize_for_model(decode(picture, target=96, limits=ImageLimits()), encoder.image_size)
         cosine = float((encoder.encode_images(np.stack([pixels])) @ encoder.encode_texts([sentence]).T)[0, 0])
-        if rules.score(cosine) < rules.threshold + 0.02:
+        if rules.score(PairParts(cosine)) < rules.threshold + 0.02:
             continue
         pairs.append(
             _pair(f"planted-{seed}-{number:04d}", len(pairs), sentence, picture, checkpoint.model_id)

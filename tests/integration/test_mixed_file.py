@@ -72,7 +72,7 @@ def outcomes(records: Iterable[Record], root: Path | None) -> list[Prepared | De
         image_size=32,
         resize_mode="center-crop",
         limits=ImageLimits(),
-        fits=lambda text: len(text) <= 200,
+        fits=lambda text, explanation: len(text) <= 200,
     )
     results: list[Prepared | DeadLettered] = []
     for record in records:

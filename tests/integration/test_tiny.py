@@ -32,7 +32,7 @@ def test_new_pictures_are_recognised_as_well_as_the_checkpoint_says(tmp_path: Pa
     facts = loaded.config.training["data"]
     assert isinstance(facts, dict)
     seen = seen_mask(pools[0].look, facts["sampling"]["unseen_fold"])
-    found = pool_recall(Encoder(loaded.model, loaded.config.preprocess), pools, seen)["seen"]
+    found = pool_recall(Encoder.of(loaded), pools, seen, seed=99)["seen"]
     stated = loaded.config.metrics["flagnews"]
     assert isinstance(stated, dict)
     for name, value in found.items():

@@ -21,6 +21,7 @@ RECIPE = """
 steps = {steps}
 batch_size = 16
 precision = "fp32"
+text = "{text}"
 ema_decay = 0.5
 validate_every = 2
 save_every = 2
@@ -45,7 +46,6 @@ real_pictures = 238
 invented_entities = 20
 invented_pictures = 20
 real_fraction = {real}
-text = "{text}"
 [optimizer]
 warmup_steps = 1
 """
@@ -86,7 +86,7 @@ def test_a_shipped_start_fits_its_arms_and_knows_no_real_flag(setting: Setting) 
     start, arms = load_recipe(setting.start), load_recipe(setting.arms)
     assert (start.architecture, start.preprocess) == (arms.architecture, arms.preprocess)
     assert (start.auxiliary, start.matching) == (0, 0)
-    assert (start.flagnews.real_fraction, start.flagnews.text) == (0, "description")
+    assert (start.flagnews.real_fraction, start.text) == (0, "description")
 
 
 def _recipe(experiment: Experiment, arm: Arm) -> Recipe:

@@ -56,7 +56,7 @@ def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
         (b"{", "truncated"),
         (b'{"architecture": {}, "colour": 1}', "unknown field"),
         (b'{"architecture": {"embed_dim": "wide"}}', "Expected `int`"),
-        (b'{"architecture": {}, "format_version": 2}', "newer than this program"),
+        (b'{"architecture": {}, "format_version": 1}', "checkpoint format 1"),
     ],
 )
 def test_an_invalid_config_is_one_line(folder: Path, content: bytes, message: str) -> None:

@@ -13,7 +13,8 @@ from model.flagnews.captions import templates
 from model.flagnews.entities import folds, invented_entities, real_entities
 from model.flagnews.explanations import explanations
 from model.flagnews.pools import draw_pools, pool_explanations, seen_mask
-from model.flagnews.training_set import FlagNewsTraining, SamplingConfig, TextMode, derangement
+from model.flagnews.training_set import FlagNewsTraining, SamplingConfig, derangement
+from model.text_mode import TextMode
 
 ENTITIES = len(real_entities())
 TRAIN = BankConfig("train", 2 * ENTITIES, size=32, scenes=8)

@@ -10,13 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.calibration import Calibration, PairParts
+from model.config import MatchingConfig
 from tests.fakes import prepared
 from worker.index import Hit, Point, Search
-from worker.matching import Calibration, Matcher, MatchRules
+from worker.matching import Matcher, MatchRules
 from worker.stages.points import post_points
 from worker.types import Direction, Encoded
 
-LINEAR = Calibration(slope=20.0, intercept=-10.0, threshold=0.5)  # a match from a cosine of 0.5 on
+LINEAR = Calibration.of(
+    MatchingConfig(intercept=-10.0, weights={"cosine": 20.0}, threshold=0.5)
+)  # a match from a cosine of 0.5 on
 MORNING = datetime(2026, 3, 1, 8, tzinfo=UTC)
 
 
@@ -195,8 +199,9 @@ def test_post_without_points_asks_nothing() -> None:
 def test_search_bound_never_hides_a_match(
     cosine: float, slope: float, intercept: float, threshold: float
 ) -> None:
-    calibration = Calibration(slope, intercept, threshold)
-    score, least = calibration.score(cosine), calibration.least_cosine()
+    fitted = MatchingConfig(intercept=intercept, weights={"cosine": slope}, threshold=threshold)
+    calibration = Calibration.of(fitted)
+    score, least = calibration.score(PairParts(cosine)), calibration.least_cosine()
     assert 0 <= score <= 1
     if score >= threshold and least is not None and slope > 1e-3:
-        assert cosine >= least
+        assert cosine >= least - 1e-4

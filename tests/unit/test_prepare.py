@@ -41,7 +41,7 @@ def preparer(root: Path | None = None, media: MediaStore | None = None) -> Prepa
         image_size=32,
         resize_mode="center-crop",
         limits=ImageLimits(max_bytes=MAX_BYTES),
-        fits=lambda text: len(text.split()) <= 4,
+        fits=lambda text, explanation: len(text.split()) <= 4,
         media=media,
     )
 

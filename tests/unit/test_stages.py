@@ -52,7 +52,7 @@ class FlakyEncoder:
     def encode_images(self, pixels: Pixels) -> NDArray[np.float32]:
         return np.ones((len(pixels), DIM), np.float32)
 
-    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode_texts(self, texts: Sequence[str], explanations: Sequence[str]) -> NDArray[np.float32]:
         self.calls += 1
         if "bad" in texts:
             raise RuntimeError("size mismatch\nand a long story")

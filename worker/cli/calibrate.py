@@ -27,8 +27,6 @@ def calibrate(
     with model_errors():
         folder = output or resolve(checkpoint)
         fitted = command.calibrate(checkpoint, folder, cache=cache, half=half)
-        typer.echo(
-            f"score = sigmoid({fitted.slope:g} · cosine + {fitted.intercept:g}), "
-            f"threshold {fitted.threshold:g}"
-        )
+        terms = " + ".join(f"{weight:g} · {name}" for name, weight in fitted.weights.items())
+        typer.echo(f"score = sigmoid({terms} + {fitted.intercept:g}), threshold {fitted.threshold:g}")
         typer.echo(f"{folder}: model {model_id(folder)}")

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.build import calibration
+from model.calibration import Calibration, PairParts
 from worker.errors import ConfigError, FatalError, InvalidPost, Reason
 from worker.index import Hit, Search, VectorIndex, Where, served_model
-from worker.matching import Calibration
 from worker.store.client import Store, open_store
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def run_query(
         index = VectorIndex(store, alias, wanted, checkpoint.config.architecture.embed_dim)
         index.open_existing()
         vector = _encode(query, picture, checkpoint, device)
-        return _ask(query, vector, index, calibration(checkpoint), wanted)
+        return _ask(query, vector, index, Calibration.of(checkpoint.config.matching), wanted)
 
 
 def _check_model(store: Store, alias: str, wanted: str) -> None:
@@ -167,7 +166,7 @@ def _found(hits: Sequence[Hit], kind: Kind, asked: Kind, scale: Calibration) -> 
             post_id=_field(hit, "post_id"),
             image_id=_field(hit, "image_id"),
             cosine=hit.score,
-            score=scale.score(hit.score) if kind != asked else None,
+            score=scale.score(PairParts(hit.score)) if kind != asked else None,
             text=_field(hit, "text"),
             explanation=_field(hit, "explanation"),
             entities=_entities(hit),
@@ -205,7 +204,7 @@ def _encode(query: Query, picture: bytes | None, checkpoint: Checkpoint, device:
     """[D] float32, L2-normalised."""
     from model.encoder import Encoder
 
-    encoder = Encoder(checkpoint.model, checkpoint.config.preprocess, device=device, batch_size=1)
+    encoder = Encoder.of(checkpoint, device=device, batch_size=1)
     if picture is None:
         vector = encoder.encode_texts([query.text])[0]
     else:

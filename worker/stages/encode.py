@@ -27,8 +27,8 @@ class PostEncoder(Protocol):
     def encode_images(self, pixels: Pixels) -> NDArray[np.float32]:
         """[B, S, S, 3] to [B, D]; a NaN row where there is no vector."""
 
-    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """B texts to [B, D]; a NaN row where there is no vector."""
+    def encode_texts(self, texts: Sequence[str], explanations: Sequence[str]) -> NDArray[np.float32]:
+        """B texts, each with its explanation or none, to [B, D]; a NaN row where there is no vector."""
 
     def warm_up(self) -> None:
         """Run both towers once."""
@@ -51,7 +51,7 @@ class Encode:
 
     def _encode(self, posts: Sequence[Prepared]) -> list[Encoded | DeadLettered]:
         images = self._images([image.pixels for post in posts for image in post.images])
-        texts = self._texts([window for post in posts for window in post.windows])
+        texts = self._texts([(window, post.explanation.text) for post in posts for window in post.windows])
         results: list[Encoded | DeadLettered] = []
         for post in posts:
             own_images, images = images[: len(post.images)], images[len(post.images) :]
@@ -64,10 +64,10 @@ class Encode:
             return np.empty((0, self._encoder.dim), np.float32)
         return self._encoder.encode_images(np.stack(pixels))
 
-    def _texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def _texts(self, texts: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         if not texts:
             return np.empty((0, self._encoder.dim), np.float32)
-        return self._encoder.encode_texts(texts)
+        return self._encoder.encode_texts([text for text, _ in texts], [other for _, other in texts])
 
     def _result(
         self, post: Prepared, images: NDArray[np.float32], texts: NDArray[np.float32]

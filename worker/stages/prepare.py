@@ -80,7 +80,7 @@ class Preparer:
         image_size: side of the model's input, pixels.
         resize_mode: of the checkpoint.
         limits: of one image.
-        fits: whether a text fits the model's context.
+        fits: whether a text fits the model's context, and its explanation too if the model reads those.
         media: where thumbnails are kept; None for nowhere.
     """
 
@@ -91,7 +91,7 @@ class Preparer:
         image_size: int,
         resize_mode: ResizeMode,
         limits: ImageLimits,
-        fits: Callable[[str], bool],
+        fits: Callable[[str, str], bool],
         media: MediaStore | None = None,
     ) -> None:
         self._loader, self._limits, self._fits, self._media = loader, limits, fits, media
@@ -111,7 +111,7 @@ class Preparer:
             post.release()
             return DeadLettered(post.record, error.reason, error.detail, STAGE)
         post.release()
-        windows = text_windows(post.post.text, self._fits)
+        windows = text_windows(post.post.text, lambda text: self._fits(text, post.explanation.text))
         if not images and not windows:
             return DeadLettered(post.record, Reason.EMPTY_POST, "neither text nor image", STAGE)
         return Prepared(post.record, post.post, images, windows, post.explanation)

@@ -12,6 +12,7 @@ from datetime import datetime
 
 import numpy as np
 
+from model.calibration import PairParts
 from worker.ids import match_id
 from worker.index import Hit, Point, Search, VectorIndex
 from worker.matching import Matcher, MatchRules
@@ -72,7 +73,7 @@ class _Judge:
 
     def pair(self, text: Point, image: Point, cosine: float, ranks: tuple[int | None, int | None]) -> Pair:
         """The pair with every rule that stands between the two."""
-        score = self.rules.calibration.score(cosine)
+        score = self.rules.calibration.score(PairParts(cosine))
         is_match = match_id(text.id, image.id, self.rules.model_id) in self.found
         return Pair(
             text_post_id=str(text.payload["post_id"]),

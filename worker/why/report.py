@@ -96,7 +96,7 @@ def explain_why(asked: Asked, config: Config) -> Explained:
         TransientError: the store or the broker is away.
     """
     model = read_model(config.model)
-    rules = match_rules(config.match, model.calibration, model.id)
+    rules = match_rules(config.match, model.matching, model.id)
     with open_store(
         config.store, api_key=config.store_api_key, timeout_s=config.store_timeout_s, create=False
     ) as store:

@@ -1,0 +1,142 @@
+"""From the parts of a pair's score to a probability that text and picture are about the same entity.
+
+A linear score over the parts, then Platt's sigmoid or the steps of isotonic regression. Parts are functions
+of the pair alone, whichever side searched, so a pair has one score. `model.evaluation.calibration` fits it.
+
+Source: Platt (1999); Zadrozny and Elkan (2002).
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from model.config import PARTS, MatchingConfig
+
+_ITM_BOUND = 10.0  # a logit beyond it says nothing more
+# Largest value that a part may have; the cosine's own is left out, for it is what is asked for.
+_MOST = {"explanation_similarity": 1.0, "entity_overlap": 1.0, "itm": _ITM_BOUND}
+_LEAST = {"explanation_similarity": -1.0, "entity_overlap": 0.0, "itm": -_ITM_BOUND}
+_EXTREME = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class PairParts:
+    """What a pair's score is made of; None where the pair does not have it.
+
+    Args:
+        cosine: of the picture's vector and the text's, -1 to 1.
+        explanation_similarity: cosine of the picture's vector and that of the explanation alone, -1 to 1.
+        entity_overlap: of the entities that the two posts name, Jaccard, 0 to 1; None where one names none.
+        itm: logit of a match by the matching head.
+    """
+
+    cosine: float
+    explanation_similarity: float | None = None
+    entity_overlap: float | None = None
+    itm: float | None = None
+
+    def __iter__(self) -> Iterator[float | None]:
+        """The parts in the order of `model.config.PARTS`."""
+        return iter((self.cosine, self.explanation_similarity, self.entity_overlap, bounded_itm(self.itm)))
+
+
+def bounded_itm(logit: float | None) -> float | None:
+    """The logit as it is scored, -10 to 10."""
+    return None if logit is None else min(max(logit, -_ITM_BOUND), _ITM_BOUND)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A fitted `MatchingConfig`, applied.
+
+    Args:
+        threshold: least probability of a match, in place of the fitted one.
+    """
+
+    fitted: MatchingConfig
+    threshold: float
+
+    @classmethod
+    def of(cls, fitted: MatchingConfig, threshold: float | None = None) -> Calibration:
+        """As fitted, or with another threshold."""
+        return cls(fitted, fitted.threshold if threshold is None else threshold)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The parts that the score depends on."""
+        return frozenset(name for name, weight in self.fitted.weights.items() if weight)
+
+    def contributions(self, parts: PairParts) -> dict[str, float]:
+        """What each part adds to the linear score."""
+        values = dict(zip(PARTS, parts, strict=True))
+        return {
+            name: weight * (self._typical(name) if (value := values[name]) is None else value)
+            for name, weight in self.fitted.weights.items()
+        }
+
+    def score(self, parts: PairParts) -> float:
+        """The probability that the pair is about the same entity, 0 to 1, at the prior it was fitted at."""
+        return self._probability(self._linear(parts))
+
+    def own_score(self, cosine: float) -> float:
+        """The probability that a post's own text and picture belong together, 0 to 1.
+
+        The score at even odds in place of the fitted base rate: before looking, a post's own pair is as
+        likely right as wrong, unlike one candidate of a stream's many.
+        """
+        found = min(max(self.score(PairParts(cosine)), _EXTREME), 1 - _EXTREME)
+        return _sigmoid(_logit(found) - _logit(self.fitted.base_rate))
+
+    def least_cosine(self) -> float | None:
+        """The cosine below which no pair reaches the threshold, whatever its other parts; None: no bound."""
+        weight = self.fitted.weights.get("cosine", 0.0)
+        needed = self._least_linear()
+        if weight <= 0 or needed is None:
+            return None
+        others = sum(
+            max(other * _LEAST[name], other * _MOST[name])
+            for name, other in self.fitted.weights.items()
+            if name != "cosine"
+        )
+        return (needed - self.fitted.intercept - others) / weight
+
+    def with_threshold(self, threshold: float) -> Calibration:
+        """The same with another threshold."""
+        return replace(self, threshold=threshold)
+
+    def _typical(self, name: str) -> float:
+        return self.fitted.typical.get(name, 0.0)
+
+    def _linear(self, parts: PairParts) -> float:
+        return self.fitted.intercept + sum(self.contributions(parts).values())
+
+    def _probability(self, linear: float) -> float:
+        return _interpolated(self.fitted.knots, linear) if self.fitted.knots else _sigmoid(linear)
+
+    def _least_linear(self) -> float | None:
+        """The least linear score whose probability reaches the threshold; None where it cannot be told."""
+        if not self.fitted.knots:
+            return _logit(self.threshold) if 0 < self.threshold < 1 else None
+        below = [knot for knot in self.fitted.knots if knot[1] < self.threshold]
+        return below[-1][0] if below else None
+
+
+def _interpolated(knots: list[tuple[float, float]], linear: float) -> float:
+    """Piecewise linear between the knots, constant beyond them."""
+    place = bisect.bisect_left(knots, (linear,))
+    if place == 0 or place == len(knots):
+        return knots[min(place, len(knots) - 1)][1]
+    (x0, y0), (x1, y1) = knots[place - 1], knots[place]
+    return y0 + (y1 - y0) * (linear - x0) / (x1 - x0)
+
+
+def _sigmoid(logit: float) -> float:
+    odds = math.exp(-abs(logit))  # never overflows
+    return 1 / (1 + odds) if logit >= 0 else odds / (1 + odds)
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))

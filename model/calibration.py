@@ -16,10 +16,14 @@ from dataclasses import dataclass, replace
 from model.config import PARTS, MatchingConfig
 
 _ITM_BOUND = 10.0  # a logit beyond it says nothing more
-# Largest value that a part may have; the cosine's own is left out, for it is what is asked for.
-_MOST = {"explanation_similarity": 1.0, "entity_overlap": 1.0, "itm": _ITM_BOUND}
-_LEAST = {"explanation_similarity": -1.0, "entity_overlap": 0.0, "itm": -_ITM_BOUND}
+# Least and largest value of a part; the cosine's own is left out, for it is what is asked for.
+_RANGE = {
+    "explanation_similarity": (-1.0, 1.0),
+    "entity_overlap": (0.0, 1.0),
+    "itm": (-_ITM_BOUND, _ITM_BOUND),
+}
 _EXTREME = 1e-6
+_SURE = 1e-9  # so near 0 or 1 a probability's logit is lost in rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +100,7 @@ class Calibration:
         needed = self._least_linear()
         if weight <= 0 or needed is None:
             return None
-        others = sum(
-            max(other * _LEAST[name], other * _MOST[name])
-            for name, other in self.fitted.weights.items()
-            if name != "cosine"
-        )
+        others = sum(self._most(name) for name in self.fitted.weights if name != "cosine")
         return (needed - self.fitted.intercept - others) / weight
 
     def with_threshold(self, threshold: float) -> Calibration:
@@ -109,6 +109,10 @@ class Calibration:
 
     def _typical(self, name: str) -> float:
         return self.fitted.typical.get(name, 0.0)
+
+    def _most(self, name: str) -> float:
+        """The most that a part can add to the linear score."""
+        return max(self.fitted.weights[name] * value for value in (*_RANGE[name], self._typical(name)))
 
     def _linear(self, parts: PairParts) -> float:
         return self.fitted.intercept + sum(self.contributions(parts).values())
@@ -119,7 +123,8 @@ class Calibration:
     def _least_linear(self) -> float | None:
         """The least linear score whose probability reaches the threshold; None where it cannot be told."""
         if not self.fitted.knots:
-            return _logit(self.threshold) if 0 < self.threshold < 1 else None
+            return _logit(self.threshold) if _SURE < self.threshold < 1 - _SURE else None
+        # Between the last knot below and the next one the threshold is reached: the first of them is safe.
         below = [knot for knot in self.fitted.knots if knot[1] < self.threshold]
         return below[-1][0] if below else None
 
@@ -127,10 +132,13 @@ class Calibration:
 def _interpolated(knots: list[tuple[float, float]], linear: float) -> float:
     """Piecewise linear between the knots, constant beyond them."""
     place = bisect.bisect_left(knots, (linear,))
-    if place == 0 or place == len(knots):
-        return knots[min(place, len(knots) - 1)][1]
-    (x0, y0), (x1, y1) = knots[place - 1], knots[place]
-    return y0 + (y1 - y0) * (linear - x0) / (x1 - x0)
+    if place == len(knots):
+        return knots[-1][1]
+    x1, y1 = knots[place]
+    if place == 0 or linear == x1:
+        return y1  # as it was fitted: rounding must not put it below a threshold that equals it
+    x0, y0 = knots[place - 1]
+    return min(y0 + (y1 - y0) * (linear - x0) / (x1 - x0), y1)
 
 
 def _sigmoid(logit: float) -> float:

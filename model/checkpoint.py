@@ -1,6 +1,8 @@
 """A checkpoint is a directory: `config.json` and `model.safetensors`.
 
-`model_id`, a short hash of both files, names the model in every vector store and every match.
+`model_id` names the model in every vector store and every match. It is a short hash of what makes the
+vectors: the weights, and of the configuration the architecture, the preprocessing and what the text tower is
+given. Another calibration, or other facts about training and quality, leave it as it is.
 
 Models also come from elsewhere: `open_clip:NAME/TAG` (see `model.sources.openclip`) and
 `hf-hub:ORGANISATION/NAME`, a repository that holds either a checkpoint of ours or an open_clip model. An
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+import msgspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -36,7 +39,7 @@ class Checkpoint:
     """A loaded model, float32, in eval mode, with what its source says of it.
 
     Args:
-        model_id: 12 hex digits, of a directory's two files or else of the configuration and the weights.
+        model_id: 12 hex digits; of a directory's weights file, or else of the weights' values.
         fresh_heads: whether experts, gates and matching head are untrained.
     """
 
@@ -172,17 +175,27 @@ def read_config(folder: Path) -> CheckpointConfig:
 
 
 def model_id(folder: Path) -> str:
-    """Hash of both files: 12 hex digits."""
-    digest = hashlib.sha256()
-    for name in (CONFIG_NAME, WEIGHTS_NAME):
-        with (folder / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    """What names the vectors of a checkpoint directory: 12 hex digits.
+
+    Raises:
+        CheckpointError: `config.json` is unreadable or invalid.
+        OSError: the weights are unreadable.
+    """
+    digest = _config_digest(read_config(folder))
+    with (folder / WEIGHTS_NAME).open("rb") as file:
+        digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]
+
+
+def _config_digest(config: CheckpointConfig) -> hashlib._Hash:
+    """Begun with the fields that shape vectors; everything else may change under a filled store."""
+    shaping = (config.architecture, config.preprocess, config.text)
+    return hashlib.sha256(msgspec.json.encode(shaping, order="deterministic"))
 
 
 def _content_id(model: EntityClip, config: CheckpointConfig) -> str:
     """Like `model_id`, of a model that lies in no directory."""
-    digest = hashlib.sha256(config.to_json())
+    digest = _config_digest(config)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}{list(tensor.shape)}".encode())
         digest.update(tensor.contiguous().numpy().data)

@@ -49,7 +49,7 @@ class Encoder:
         preprocess = preprocess or PreprocessConfig()
         self.reads_explanations = reads_explanations
         self._model = model.eval().to(device)
-        self._device, self._batch_size = torch.device(device), batch_size
+        self.device, self.batch_size = torch.device(device), batch_size
         self._mean = torch.tensor(preprocess.mean, device=device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(preprocess.std, device=device).view(1, 3, 1, 1) * 255
         text = model.config.text
@@ -81,7 +81,7 @@ class Encoder:
         """
         features = [
             towers.image_features(self._model.backbone, self.image_tensor(chunk))
-            for chunk in (pixels[start : start + self._batch_size] for start in self._starts(len(pixels)))
+            for chunk in (pixels[start : start + self.batch_size] for start in self._starts(len(pixels)))
         ]
         return self._finish(features)
 
@@ -99,7 +99,7 @@ class Encoder:
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         features = [
             towers.text_features(self._model.backbone, self.token_tensor([rows[index] for index in chunk]))
-            for chunk in (order[start : start + self._batch_size] for start in self._starts(len(order)))
+            for chunk in (order[start : start + self.batch_size] for start in self._starts(len(order)))
         ]
         vectors = self._finish(features)
         result = np.empty_like(vectors)
@@ -122,20 +122,20 @@ class Encoder:
         self.encode_texts(["warm-up"])
 
     def _starts(self, count: int) -> range:
-        return range(0, count, self._batch_size)
+        return range(0, count, self.batch_size)
 
     def image_tensor(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Pixels as the image tower takes them. [B, S, S, 3] uint8 -> [B, 3, S, S] float on the device."""
-        image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
+        image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
         return (image.permute(0, 3, 1, 2).float() - self._mean) / self._std
 
-    def token_tensor(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Ids padded with 0 to the longest of the rows. [B, L] int64 on the device."""
-        length = max(map(len, rows))
+    def token_tensor(self, rows: Sequence[Sequence[int]], *, at_least: int = 0) -> Tensor:
+        """Ids padded with 0 to the longest of the rows, or longer. [B, L] int64 on the device."""
+        length = max(at_least, *map(len, rows))
         ids = torch.zeros(len(rows), length, dtype=torch.long)
         for row, tokens in zip(ids, rows, strict=True):
             row[: len(tokens)] = torch.tensor(tokens)
-        return ids.to(self._device)
+        return ids.to(self.device)
 
     def _finish(self, features: list[Tensor]) -> Vectors:
         if not features:

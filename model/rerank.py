@@ -20,6 +20,7 @@ from torch import Tensor
 
 from model.backbone import take_rows
 from model.entityclip import EntityClip, mix, normalise
+from model.scalar_experts import ScalarExperts
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,32 +44,28 @@ class ImageParts:
 
 @dataclass(frozen=True, slots=True)
 class TextParts:
-    """The text's side of N texts, each with its own explanation.
+    """The side of N texts, each with its own explanation.
 
     Args:
         row: [N, D] float32, T_cls, not normalised.
-        fused: [N, D] float32, T*, L2-normalised.
         evidence: [N, Et] float32, w · text expert rows.
-        explained: [N, Ee] float32, w · explanation expert rows on the text.
         gate: [N, G] float32, the text's part of the gate's logits, bias included.
         explanation_tokens: [N, L, D].
         explanation_eot: [N] int64.
     """
 
     row: Tensor
-    fused: Tensor
     evidence: Tensor
-    explained: Tensor
     gate: Tensor
     explanation_tokens: Tensor
     explanation_eot: Tensor
 
 
 class PairScorer:
-    """Scores image–text pairs from their parts. Holds no state but the model's.
+    """Scores image–text pairs from their parts.
 
     Args:
-        model: in eval mode; its device and type are used.
+        model: in eval mode; its device and type are used. Changes of its weights do not show afterwards.
     """
 
     def __init__(self, model: EntityClip) -> None:
@@ -78,13 +75,17 @@ class PairScorer:
         self._bias = (head.bias[0] - head.bias[1]).detach()  # []
         self._image_gate, self._text_gate = gate.weight[:, :width].detach(), gate.weight[:, width:].detach()
         self._gate_bias = gate.bias.detach()
+        self._image_experts, self._text_experts, self._explanation_experts = (
+            ScalarExperts(group, self._direction)
+            for group in (model.image_experts, model.text_experts, model.explanation_experts)
+        )
 
     @torch.no_grad()
     def image_parts(self, image_tokens: Tensor) -> ImageParts:
         """Reduce images to their side. [N, L, D] projected tokens, the class token first."""
         row = image_tokens[:, 0].clone()  # [N, D]; a view would keep all tokens in memory
-        experts = self._model.image_experts(row.unsqueeze(1), image_tokens).squeeze(1)  # [N, Ei, D]
-        return ImageParts(row, experts @ self._direction, row @ self._image_gate.T)
+        evidence = self._image_experts(row.unsqueeze(1), image_tokens).squeeze(1)  # [N, Ei]
+        return ImageParts(row, evidence, row @ self._image_gate.T)
 
     @torch.no_grad()
     def text_parts(
@@ -96,6 +97,21 @@ class PairScorer:
             text_tokens, explanation_tokens: [N, L, D], projected; the lengths may differ.
             text_eot, explanation_eot: [N] int64.
         """
+        row = take_rows(text_tokens, text_eot)  # [N, D]
+        own = self._text_experts(row.unsqueeze(1), text_tokens, self._model.mask(text_tokens, text_eot))
+        return TextParts(
+            row=row,
+            evidence=own.squeeze(1),
+            gate=row @ self._text_gate.T + self._gate_bias,
+            explanation_tokens=explanation_tokens,
+            explanation_eot=explanation_eot,
+        )
+
+    @torch.no_grad()
+    def fused_texts(
+        self, text_tokens: Tensor, explanation_tokens: Tensor, text_eot: Tensor, explanation_eot: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """T_cls, not normalised, and T*, L2-normalised; arguments as of `text_parts`. [N, D] each."""
         model = self._model
         row = take_rows(text_tokens, text_eot)  # [N, D]
         own = model.text_experts(row.unsqueeze(1), text_tokens, model.mask(text_tokens, text_eot))
@@ -103,15 +119,7 @@ class PairScorer:
             row.unsqueeze(1), explanation_tokens, model.mask(explanation_tokens, explanation_eot)
         )
         rows = torch.cat([own, explained], dim=2).squeeze(1)  # [N, Et + Ee, D]
-        return TextParts(
-            row=row,
-            fused=normalise(mix(model.text_gate(row), rows)),
-            evidence=own.squeeze(1) @ self._direction,
-            explained=explained.squeeze(1) @ self._direction,
-            gate=row @ self._text_gate.T + self._gate_bias,
-            explanation_tokens=explanation_tokens,
-            explanation_eot=explanation_eot,
-        )
+        return row, normalise(mix(model.text_gate(row), rows))
 
     @torch.no_grad()
     def logits(self, images: ImageParts, texts: TextParts, image_index: Tensor) -> Tensor:
@@ -123,16 +131,17 @@ class PairScorer:
         Returns:
             [N, K] float, z of each pair; sigmoid(z) is the probability of a match.
         """
-        model, mask = self._model, self._model.mask(texts.explanation_tokens, texts.explanation_eot)
-        rows = images.row[image_index]  # [N, K, D]
-        explained = model.explanation_experts(rows, texts.explanation_tokens, mask)  # [N, K, Ee, D]
+        mask = self._model.mask(texts.explanation_tokens, texts.explanation_eot)
+        # The text's own row among its candidates': one pass over the weights for both.
+        rows = torch.cat([texts.row.unsqueeze(1), images.row[image_index]], dim=1)  # [N, 1 + K, D]
+        explained = self._explanation_experts(rows, texts.explanation_tokens, mask)  # [N, 1 + K, Ee]
         candidates = image_index.shape[1]
         evidence = torch.cat(
             [
                 images.evidence[image_index],
-                explained @ self._direction,
+                explained[:, 1:],
                 texts.evidence.unsqueeze(1).expand(-1, candidates, -1),
-                texts.explained.unsqueeze(1).expand(-1, candidates, -1),
+                explained[:, :1].expand(-1, candidates, -1),
             ],
             dim=-1,
         )  # [N, K, G], in the gate's order

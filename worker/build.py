@@ -13,29 +13,24 @@ from worker.coordination.breaker import Breaker
 from worker.coordination.emitted import EmittedPairs
 from worker.coordination.redis import open_redis
 from worker.endpoints import media_root, open_sinks, open_source
-from worker.errors import ConfigError, Crash, WorkerError
+from worker.errors import Crash, WorkerError
 from worker.flow.limits import DeadLetterGuard
 from worker.flow.memory import HeapTrimmer
 from worker.flow.pipeline import Pipeline, Settings
 from worker.flow.trial import try_records
 from worker.gathering import open_gather
-from worker.index import VectorIndex
-from worker.matching import Matcher, match_rules
 from worker.media import MediaStore
 from worker.observe.health import Health
 from worker.observe.http import serving
 from worker.observe.logs import configure_logging
 from worker.observe.metrics import Metrics
 from worker.posts import PostLimits
+from worker.serving import Serving, load_checkpoint, open_serving
 from worker.stages.chain import STAGES, Steps
 from worker.stages.emit import Emit
-from worker.stages.encode import Encode
-from worker.stages.index import Index
-from worker.stages.match import Match
 from worker.stages.prepare import LocalLoader, Preparer
 from worker.stages.stage import Batching
 from worker.stages.times import StageTimes
-from worker.store.client import open_store
 from worker.transport.base import Source, still_ours
 from worker.transport.spec import SOURCE, parse_spec
 from worker.types import DeadLettered, Gathered, Outcome, Prepared
@@ -45,7 +40,6 @@ _PrepareStep = Callable[[Sequence[Gathered]], Sequence[Prepared | DeadLettered]]
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
-    from model.encoder import Encoder
 
 
 @contextmanager
@@ -78,21 +72,21 @@ def build_pipeline(
         if redis is not None:
             stack.enter_context(closing(redis))
         sinks = open_sinks(config, metrics, EmittedPairs(redis, config.redis.emitted_days), stack)
-        checkpoint = _load(config.model)
-        metrics.serves(checkpoint.model_id)
-        encoder = _encoder(checkpoint, config)
-        index = _open_index(config, stack, checkpoint.model_id, encoder.dim)
+        checkpoints = _load(config)
+        for checkpoint in checkpoints:
+            metrics.serves(checkpoint.model_id)
+        models = open_serving(config, checkpoints, stack)
         media = _open_media(config.media_store)  # after the store, in whose folder it may lie
-        checks = _retention(config, index, metrics, media, stack)
+        checks = _retention(config, models, metrics, media, stack)
+        checks.append(stack.enter_context(models.announcement()).check)
         limits = ImageLimits(max_bytes=config.limits.image_bytes, max_pixels=config.limits.image_pixels)
-        rules = match_rules(config.match, checkpoint.config.matching, checkpoint.model_id)
         times = StageTimes()
         steps = Steps(
             gather=lambda: open_gather(config, limits, metrics, breaker),
-            prepare=_each(_preparer(config, checkpoint, encoder, limits, media).prepare),
-            encode=Encode(encoder, checkpoint.model_id),
-            index=Index(index, still_ours(opened)),
-            match=Match(Matcher(index.search, rules)),
+            prepare=_each(_preparer(config, models, limits, media).prepare),
+            encode=models.encode_step(),
+            index=models.index_step(still_ours(opened)),
+            match=models.match_step(),
             emit=Emit(
                 sinks.matches,
                 sinks.dead_letters,
@@ -106,7 +100,7 @@ def build_pipeline(
         yield Pipeline(
             opened,
             steps,
-            settings=_settings(config, encoder.image_size),
+            settings=_settings(config, models.image_bytes),
             metrics=metrics,
             health=health,
             attempts=NoAttempts() if redis is None else RedisAttempts(redis, config.kafka.group),
@@ -122,32 +116,9 @@ def _is_clean(error: BaseException | None) -> bool:
     return error is None or (isinstance(error, WorkerError) and not isinstance(error, Crash))
 
 
-def _load(model: str) -> Checkpoint:
-    from model.checkpoint import CheckpointError, load  # torch takes seconds to import
-
-    try:
-        return load(model)
-    except CheckpointError as error:
-        raise ConfigError(str(error)) from error
-
-
-def _encoder(checkpoint: Checkpoint, config: Config) -> Encoder:
-    from model.encoder import Encoder
-
-    try:
-        encoder = Encoder.of(checkpoint, device=config.device, batch_size=config.encode.batch_size)
-        encoder.warm_up()
-    except (RuntimeError, AssertionError) as error:  # torch built without it, or no such device
-        line = (str(error).splitlines() or [""])[0]
-        raise ConfigError(f"the device {config.device!r} cannot be used: {line}") from error
-    return encoder
-
-
-def _open_index(config: Config, stack: ExitStack, model_id: str, dim: int) -> VectorIndex:
-    store = open_store(config.store, api_key=config.store_api_key, timeout_s=config.store_timeout_s)
-    index = stack.enter_context(closing(VectorIndex(store, config.alias, model_id, dim)))
-    index.open_or_create()
-    return index
+def _load(config: Config) -> list[Checkpoint]:
+    """The checkpoint of `model` and, where there is one, of `next_model`."""
+    return [load_checkpoint(name) for name in (config.model, config.next_model) if name is not None]
 
 
 def _open_media(place: str | None) -> MediaStore | None:
@@ -159,25 +130,26 @@ def _open_media(place: str | None) -> MediaStore | None:
 
 
 def _retention(
-    config: Config, index: VectorIndex, metrics: Metrics, media: MediaStore | None, stack: ExitStack
+    config: Config, models: Serving, metrics: Metrics, media: MediaStore | None, stack: ExitStack
 ) -> list[Callable[[], None]]:
     if config.retention_days is None:
         return []
-    retention = Retention(index, config.retention_days, metrics, media)
+    retention = Retention(models.stored(), config.retention_days, metrics, media)
     stack.enter_context(retention)
     return [retention.check]
 
 
-def _preparer(
-    config: Config, checkpoint: Checkpoint, encoder: Encoder, limits: ImageLimits, media: MediaStore | None
-) -> Preparer:
+def _preparer(config: Config, models: Serving, limits: ImageLimits, media: MediaStore | None) -> Preparer:
+    image_size, resize_mode = models.first.input
     return Preparer(
         LocalLoader(media_root(config), limits.max_bytes),
-        image_size=encoder.image_size,
-        resize_mode=checkpoint.config.preprocess.resize_mode,
+        image_size=image_size,
+        resize_mode=resize_mode,
         limits=limits,
-        fits=encoder.fits,
+        fits=models.fits,
         media=media,
+        media_side=config.media_side,
+        next_input=None if models.next is None else models.next.input,
     )
 
 
@@ -185,13 +157,13 @@ def _each(prepare: Callable[[Gathered], Prepared | DeadLettered]) -> _PrepareSte
     return lambda posts: [prepare(post) for post in posts]
 
 
-def _settings(config: Config, image_size: int) -> Settings:
+def _settings(config: Config, image_bytes: int) -> Settings:
     limits = config.limits
     return Settings(
         in_flight_bytes=limits.in_flight_bytes,
         in_flight_posts=limits.in_flight_posts,
         uncommitted_posts=limits.uncommitted_posts,
-        image_bytes=image_size * image_size * 3,
+        image_bytes=image_bytes,
         prepare_threads=config.prepare.threads,
         attempts=limits.attempts,
         encode=Batching(config.encode.batch_size, config.encode.linger_ms / 1000),

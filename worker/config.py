@@ -57,8 +57,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         store: folder of an embedded store, or the URL of a Qdrant server.
         alias: name that readers know the collection by.
         model: a checkpoint's folder, or `tiny` for the one in the package.
+        next_model: a second checkpoint, while one takes the other's place: both collections are written, and
+            the one that the alias names is searched (`entityclip migrate`).
         media_root: folder below which a post's image paths may lie; None takes the source's own.
         media_store: for thumbnails: a folder, or an fsspec URL such as `s3://BUCKET/FOLDER`; None for none.
+        media_side: longer side of a thumbnail, pixels; at 384, the shorter one of a 3:2 picture is 256. After
+            a change of the model, one with a larger input is given pictures that are blown up.
         retention_days: points older than this are deleted, by their post's date, or else by when they were
             stored; None keeps all.
         drain_deadline_s: how long a stop waits for what is in flight; None for 1.5 at files, 20 at Kafka.
@@ -78,9 +82,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store_timeout_s: Annotated[float, Meta(gt=0, le=3600)] | None = None
     alias: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,100}$")] = "entityclip"
     model: str = "tiny"
+    next_model: str | None = None
     device: str = "cpu"
     media_root: str | None = None
     media_store: str | None = None
+    media_side: Annotated[int, Meta(ge=64, le=4096)] = 384
     match: MatchConfig = MatchConfig()
     encode: EncodeConfig = EncodeConfig()
     prepare: PrepareConfig = PrepareConfig()

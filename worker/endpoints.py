@@ -133,6 +133,21 @@ def open_sinks(config: Config, metrics: Metrics, emitted: EmittedPairs, stack: E
     return Sinks(matches, dead_letters, outcomes, limits)
 
 
+def open_matches(
+    config: Config, metrics: Metrics, emitted: EmittedPairs, stack: ExitStack
+) -> tuple[MatchSink, int | None]:
+    """Open where matches go, and nothing else; the stack closes it.
+
+    Returns:
+        The sink, and the bytes that a message may have; None for no limit.
+
+    Raises:
+        ConfigError, TransientError: as `open_sinks`.
+    """
+    opener, place = _Opener(config, metrics, stack), parse_spec(config.sink, "sink")
+    return opener.matches(place, emitted), opener.limit_bytes(place)
+
+
 def open_dead_letter_file(path: Path) -> JsonlSink:
     """Open where dead letters go; a letter is written again only where it says something else."""
     return JsonlSink(path, line_of=as_line, key_of=key_of_line, replace=True)

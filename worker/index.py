@@ -1,8 +1,10 @@
 """The worker's one way to the vector index, on an embedded store and a Qdrant server alike.
 
 One collection `<alias>-<model_id>` per model, with the named vectors `image` and `text`; an image
-is one point, a text window is one point. Writers name the collection, readers go through the alias,
-so a new model's collection can be filled beside the old one and switched to in one step.
+is one point, a text window is one point. Whoever opens it asks the alias once whether it names this model's
+collection, and names that collection from then on: when the alias moves to another model's, a search
+that is under way never meets vectors of another model. So a new model's collection can be filled beside the
+old one and switched to in one step (`worker.migrate`).
 
 Calls block as long as the store's timeout and raise what `Store.call` raises: TransientError when the
 store is away, FatalError when it refuses. Thread-safe once opened.
@@ -33,7 +35,17 @@ from worker.store.points import (
 )
 from worker.store.vectors import checked
 
-__all__ = ["Hit", "Point", "Search", "VectorIndex", "VectorName", "Where", "alias_target", "served_model"]
+__all__ = [
+    "Hit",
+    "Point",
+    "Search",
+    "VectorIndex",
+    "VectorName",
+    "Where",
+    "alias_target",
+    "collection_name",
+    "served_model",
+]
 
 PAYLOAD_INDEXES: Mapping[str, m.PayloadSchemaType] = {
     "post_id": m.PayloadSchemaType.KEYWORD,
@@ -63,19 +75,27 @@ class VectorIndex:
     Args:
         store: open; `close` closes it.
         dim: of both named vectors.
+        beside: id of another model at whose collection the alias may point too, for a writer of both.
         replication_factor: of a collection created here; writes wait for as many copies.
     """
 
     def __init__(
-        self, store: Store, alias: str, model_id: str, dim: int, *, replication_factor: int = 1
+        self,
+        store: Store,
+        alias: str,
+        model_id: str,
+        dim: int,
+        *,
+        beside: str | None = None,
+        replication_factor: int = 1,
     ) -> None:
         self._store = store
         self._alias = alias
         self._model_id = model_id
         self._dim = dim
         self._replication_factor = replication_factor
-        self.collection = f"{alias}-{model_id}"
-        self._name = self.collection
+        self.collection = collection_name(alias, model_id)
+        self._allowed = {None, self.collection} | ({collection_name(alias, beside)} if beside else set())
 
     # -- opening ------------------------------------------------------------------------------
 
@@ -104,7 +124,18 @@ class VectorIndex:
                 f"the store at {self._store.target} has no alias {self._alias!r}: index some posts first"
             )
         self._check_alias(target)
-        self._name = self._alias
+        self._check_readable()
+
+    def open_named(self) -> None:
+        """Open this model's collection for reading, wherever the alias points.
+
+        Raises:
+            ConfigError: it holds no points.
+            FatalError: there is no such collection, or its vectors differ.
+        """
+        self._check_readable()
+
+    def _check_readable(self) -> None:
         self._check_vectors(self._info())
         if self.count() == 0:
             raise ConfigError(
@@ -220,7 +251,7 @@ class VectorIndex:
         hits: list[list[Hit]] = []
         for start in range(0, len(queries), _CHUNK_SEARCHES):
             chunk = queries[start : start + _CHUNK_SEARCHES]
-            answers = self._store.call(self._store.client.query_batch_points, self._name, chunk)
+            answers = self._store.call(self._store.client.query_batch_points, self.collection, chunk)
             hits += [
                 [Hit(str(hit.id), hit.score, hit.payload or {}) for hit in answer.points]
                 for answer in answers
@@ -232,7 +263,11 @@ class VectorIndex:
         if not ids:
             return []
         rows = self._store.call(
-            self._store.client.retrieve, self._name, list(ids), with_payload=True, with_vectors=with_vectors
+            self._store.client.retrieve,
+            self.collection,
+            list(ids),
+            with_payload=True,
+            with_vectors=with_vectors,
         )
         return [as_point(row) for row in rows]
 
@@ -245,7 +280,7 @@ class VectorIndex:
         while True:
             rows, offset = self._store.call(
                 self._store.client.scroll,
-                self._name,
+                self.collection,
                 scroll_filter=where_filter(where or Where()),
                 limit=_PAGE_POINTS,
                 offset=offset,
@@ -260,12 +295,15 @@ class VectorIndex:
         """How many points there are: all, of one kind, or as `where` says."""
         condition = where_filter(where or Where(kinds=() if kind is None else (kind,)))
         return self._store.call(
-            self._store.client.count, self._name, count_filter=condition, exact=True
+            self._store.client.count, self.collection, count_filter=condition, exact=True
         ).count
 
-    def facet(self, key: str, *, limit: int = 20) -> dict[str, int]:
-        """The commonest values of an indexed payload field and how many points hold each."""
-        hits = self._store.call(self._store.client.facet, self._name, key, limit=limit, exact=True).hits
+    def facet(self, key: str, *, limit: int = 20, where: Where | None = None) -> dict[str, int]:
+        """The commonest values of an indexed payload field and how many of the points hold each."""
+        condition = where_filter(where or Where())
+        hits = self._store.call(
+            self._store.client.facet, self.collection, key, facet_filter=condition, limit=limit, exact=True
+        ).hits
         return {str(hit.value): hit.count for hit in hits}
 
     # -- inside -------------------------------------------------------------------------------
@@ -288,10 +326,10 @@ class VectorIndex:
                 raise
 
     def _info(self) -> m.CollectionInfo:
-        return self._store.call(self._store.client.get_collection, self._name)
+        return self._store.call(self._store.client.get_collection, self.collection)
 
     def _check_alias(self, target: str | None) -> None:
-        if target not in (None, self.collection):
+        if target not in self._allowed:
             raise FatalError(
                 f"the alias {self._alias!r} of the store at {self._store.target} points at {target!r}, "
                 f"filled by another model than this one ({self._model_id}): use that model "
@@ -331,6 +369,11 @@ class VectorIndex:
             score_threshold=request.score_threshold,
             with_payload=True if request.fields is None else list(request.fields),
         )
+
+
+def collection_name(alias: str, model_id: str) -> str:
+    """The collection that holds a model's vectors."""
+    return f"{alias}-{model_id}"
 
 
 def alias_target(store: Store, alias: str) -> str | None:

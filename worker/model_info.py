@@ -13,7 +13,7 @@ class ModelInfo:
     """A checkpoint.
 
     Args:
-        id: hash of its files; names the model in stores and matches.
+        id: `model.checkpoint.model_id`; names the model in stores and matches.
         dim: of its vectors.
     """
 

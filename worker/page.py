@@ -47,6 +47,7 @@ class Card:
         score_text: the score as it is read.
         has_picture: whether a picture belongs here, even if there is no thumbnail of it.
         thumbnail: a JPEG.
+        facts: names and values, below everything else.
     """
 
     heading: str
@@ -60,6 +61,7 @@ class Card:
     picture_id: str = ""
     thumbnail: bytes | None = None
     badge: Badge | None = None
+    facts: tuple[tuple[str, str], ...] = ()
 
     @property
     def bar_percent(self) -> int:
@@ -124,13 +126,20 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class HitsPage:
-    """The answer to a query."""
+    """The answer to a query.
+
+    Args:
+        picture: a JPEG of what was asked with.
+        explanation: that it was asked with.
+    """
 
     title: str
     lede: str
     sections: tuple[Section, ...]
     footer: tuple[str, ...]
     tiles: tuple[Tile, ...] = field(default=())
+    picture: bytes | None = None
+    explanation: str = ""
 
 
 def render_demo(page: DemoPage) -> str:

@@ -176,6 +176,8 @@ class MatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         window_days: largest distance between the two posts' dates; None for any. With a window, a post
             without a date is matched only with others without one.
         same_post: whether a post's own text and images match each other.
+        same_lang: only posts of one language; a post that names none is matched with none.
+        share_entity: only posts that name an entity in common, spelled alike.
         own_below: least probability, at even odds, that a post's own text and picture belong together; with
             less, a match with another post makes it out of context.
         rerank: order matches by the matching head (GI-ITM), and tell its probability.
@@ -186,6 +188,8 @@ class MatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threshold: Probability | None = None
     window_days: Annotated[float, Meta(gt=0, le=36_500)] | None = None
     same_post: bool = False
+    same_lang: bool = False
+    share_entity: bool = False
     own_below: Probability = 0.5
     rerank: bool = False
 

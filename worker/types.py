@@ -107,12 +107,14 @@ class PreparedImage:
         pixels: [S, S, 3] uint8 RGB at the model's input size.
         content_hash: hex digest of the file's bytes.
         thumbnail: a bounded JPEG of the whole picture, None when the media store is off.
+        next_pixels: the same for `next_model`; None where there is none, or it takes the same pixels.
     """
 
     id: str
     pixels: Pixels
     content_hash: str
     thumbnail: bytes | None = None
+    next_pixels: Pixels | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +142,16 @@ class TakeDown:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A post with its points: one an image, one a text window."""
+    """A post with its points: one an image, one a text window.
+
+    Args:
+        next_points: the same by `next_model`, for its collection; empty where there is no such model, or it
+            gave no vector.
+    """
 
     prepared: Prepared
     points: tuple[Point, ...]
+    next_points: tuple[Point, ...] = ()
 
 
 class Direction(StrEnum):

@@ -1,4 +1,4 @@
-"""`entityclip evaluate` and `entityclip calibrate`: a checkpoint and data in, numbers out."""
+"""`entityclip evaluate`: a checkpoint and data in, numbers out."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import torch
 
 from model import checkpoint
-from model.config import MatchingConfig
 from model.device import choose_device
 from model.encoder import Encoder
 from model.evaluation import dataset_run
-from model.evaluation.calibration import fit_matching
 from model.evaluation.flagnews import (
     by_group,
     chance,
@@ -24,14 +21,14 @@ from model.evaluation.flagnews import (
     pool_scores,
     recall_by_share,
 )
-from model.flagnews.bank import BankConfig, generator_hash
+from model.evaluation.trained_on import FlagNewsFacts
+from model.flagnews.bank import generator_hash
 from model.flagnews.compose import SHARE_RANGE
 from model.flagnews.pools import Pool, draw_pools, photo_pools, seen_mask
 from model.training import flagnews_run
 
 FLAGNEWS = ("flagnews", "flagnews-photo")
 POOLS = 20
-_CALIBRATION_POOLS = 4
 
 
 def evaluate_each(
@@ -102,7 +99,7 @@ def evaluate(
         pools = photo_pools(photos, size, POOLS, flagnews_run.TEST_SEED)
     else:
         raise ValueError(f"unknown data {data!r}: flagnews or flagnews-photo")
-    facts = _Facts.of(loaded.config.training)
+    facts = FlagNewsFacts.of(loaded.config.training)
     seen = seen_mask(pools[0].look, facts.sampling.unseen_fold)
     return {
         "data": data,
@@ -116,41 +113,13 @@ def evaluate(
     }
 
 
-def calibrate(
-    checkpoint_name: str, output: Path, *, cache: Path | None = None, half: bool = False
-) -> MatchingConfig:
-    """Fit scores to probabilities and write the checkpoint with them.
-
-    The pictures are the validation's, which are not those that `evaluate` reports; only seen looks count.
-
-    Args:
-        output: folder of the written checkpoint; may be the one that is read.
-        half: store the weights as float16.
-
-    Raises:
-        ValueError: a checkpoint that does not say what it was trained on.
-    """
-    loaded = checkpoint.load(checkpoint_name)
-    encoder = Encoder.of(loaded)
-    seed = flagnews_run.VALIDATION_SEED
-    cache = cache or flagnews_run.default_cache()
-    bank = flagnews_run.held_out_bank(encoder.image_size, _CALIBRATION_POOLS, seed, cache)
-    pools = draw_pools(bank, _CALIBRATION_POOLS, seed)
-    seen = seen_mask(pools[0].look, _Facts.of(loaded.config.training).sampling.unseen_fold)
-    scores = pool_scores(encoder, pools, seed)
-    matching = fit_matching(scores, seen)
-    config = msgspec.structs.replace(loaded.config, matching=matching)
-    checkpoint.save(output, loaded.model, config, dtype=torch.float16 if half else torch.float32)
-    return matching
-
-
 def check_recordable(checkpoint_name: str) -> None:
     """Raise ValueError where `record` would have no folder to write into."""
     checkpoint.resolve(checkpoint_name)
 
 
 def record(checkpoint_name: str, result: dict[str, object]) -> None:
-    """Write a result into the checkpoint's `config.json`; its model id changes with it.
+    """Write a result into the checkpoint's `config.json`.
 
     Args:
         result: of `evaluate`, or the facts of a `DataSetResult`; what names this machine's files is left out.
@@ -162,24 +131,6 @@ def record(checkpoint_name: str, result: dict[str, object]) -> None:
     facts = {key: value for key, value in result.items() if key not in here}
     facts = json.loads(json.dumps(facts), parse_float=lambda digits: round(float(digits), 4))
     checkpoint.write_config(folder, msgspec.structs.replace(config, metrics={**config.metrics, name: facts}))
-
-
-class _Sampling(msgspec.Struct):
-    unseen_fold: int | None
-
-
-class _Facts(msgspec.Struct):
-    """What a FlagNews checkpoint says of the data it was trained on."""
-
-    bank: BankConfig
-    sampling: _Sampling
-
-    @classmethod
-    def of(cls, training: dict[str, object]) -> _Facts:
-        try:
-            return msgspec.convert(training.get("data"), cls)
-        except msgspec.ValidationError as exc:
-            raise ValueError(f"the checkpoint was not trained on FlagNews: {exc}") from exc
 
 
 def _measure(encoder: Encoder, pools: list[Pool], seen: np.ndarray) -> dict[str, object]:
@@ -197,6 +148,6 @@ def _measure(encoder: Encoder, pools: list[Pool], seen: np.ndarray) -> dict[str,
     }
 
 
-def _yardsticks(facts: _Facts, pools: list[Pool], seen: np.ndarray, cache: Path) -> dict[str, object]:
+def _yardsticks(facts: FlagNewsFacts, pools: list[Pool], seen: np.ndarray, cache: Path) -> dict[str, object]:
     training = flagnews_run.open_bank(facts.bank, cache)
     return {"chance": chance(len(seen)), "colour_histogram": histogram_recall(training, pools, seen)}

@@ -98,6 +98,7 @@ def evaluate_data_set(checkpoint: Checkpoint, data: str, choices: Choices, cache
         "model_id": checkpoint.model_id,
         "device": device,
         "counts": _counts(split, rows),
+        "served": "C" if checkpoint.config.text == "concat" else "P",
         "heads": "trained" if heads else "fresh: only P and C are measured",
         "mix": {"share": share, "chosen_on": chosen_on} if heads else None,
         "rerank": rerank,

@@ -111,8 +111,9 @@ class SetEncoder:
         lengths = [len(row) for row in self._encoder.tokenizer.encode(explanations)]
         order = sorted(range(len(captions)), key=lengths.__getitem__)
         for chunk in _chunks(order, self._batch_size):
-            parts = self._text_parts([captions[i] for i in chunk], [explanations[i] for i in chunk])
-            features[chunk], fused[chunk] = _finite(normalise(parts.row)), _finite(parts.fused)
+            tokens = self._text_tokens([captions[i] for i in chunk], [explanations[i] for i in chunk])
+            row, mixed = self._scorer.fused_texts(*tokens)
+            features[chunk], fused[chunk] = _finite(normalise(row)), _finite(mixed)
         return EncodedTexts(captions, explanations, features, fused)
 
     @torch.inference_mode()
@@ -141,7 +142,7 @@ class SetEncoder:
                 [texts.captions[i] for i in wanted[chunk]],
                 [texts.explanations[i] for i in wanted[chunk]],
             )
-            parts = self._text_parts(*chosen)
+            parts = self._scorer.text_parts(*self._text_tokens(*chosen))
             column = np.arange(counts[chunk].max())
             valid = column < counts[chunk][:, None]  # [T, K]
             place = order[
@@ -165,9 +166,12 @@ class SetEncoder:
             columns.append(self._scorer.logits(moved, texts, local.to(self._device)).float().cpu())
         return np.asarray(torch.cat(columns, dim=1).numpy(), np.float32)
 
-    def _text_parts(self, captions: Sequence[str], explanations: Sequence[str]) -> TextParts:
+    def _text_tokens(
+        self, captions: Sequence[str], explanations: Sequence[str]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `PairScorer` takes of texts: tokens of both kinds, and where each ends."""
         text, explanation = self._tokens(captions), self._tokens(explanations)
-        return self._scorer.text_parts(
+        return (
             towers.text_tokens(self._model.backbone, text),
             towers.text_tokens(self._model.backbone, explanation),
             towers.eot_index(text),

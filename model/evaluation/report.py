@@ -9,10 +9,16 @@ from model.evaluation.retrieval import DATA_SET_KS, KS
 
 _DIRECTIONS = {"image_to_text": "I→T", "text_to_image": "T→I"}
 _FORMS = {"strict": "strict", "duplicate_aware": "dup-aware"}
+_SERVED = {
+    "P": "P, the caption alone",
+    "C": "C, the caption with its explanation behind it (P where it has none)",
+}
 
 
 def recall_rows(result: dict[str, Any]) -> list[list[str]]:
     """FlagNews: a header and one row a method and group of queries.
+
+    What is served comes first; a checkpoint that reads explanations is shown without them too.
 
     Args:
         result: of `model.evaluation.command.evaluate`.
@@ -20,7 +26,10 @@ def recall_rows(result: dict[str, Any]) -> list[list[str]]:
     header = ["", "queries", *(f"{arrow} R@{k}" for arrow in _DIRECTIONS.values() for k in KS)]
     histogram, chance = result["yardsticks"]["colour_histogram"], result["yardsticks"]["chance"]
     rows = [header]
-    rows += [_row("EntityCLIP", group, recall) for group, recall in result["recall"].items()]
+    without = result.get("recall_without_explanations", {})
+    served = "EntityCLIP as served, with explanations" if without else "EntityCLIP"
+    rows += [_row(served, group, recall) for group, recall in result["recall"].items()]
+    rows += [_row("EntityCLIP without explanations", group, recall) for group, recall in without.items()]
     rows += [_row("colour histogram", group, recall) for group, recall in histogram.items()]
     rows.append(_row("chance", "all", {f"{d}_R@{k}": chance[f"R@{k}"] for d in _DIRECTIONS for k in KS}))
     return rows
@@ -71,6 +80,7 @@ def data_set_lines(result: dict[str, Any]) -> list[str]:
         f"{result['dataset']}, {result['split']}: {counts['rows']:,} of {counts['of_rows']:,} rows, "
         f"{counts['pictures']:,} pictures, {counts['captions']:,} captions, {counts['explained']:,} explained"
     ]
+    lines.append(f"served: {_SERVED[result['served']]}")
     if left_out:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(left_out.items()))
         lines.append(f"left out when the data was prepared: {reasons}")

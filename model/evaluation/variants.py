@@ -170,7 +170,7 @@ def _pairwise(
             ]
             text, explanation = (towers.text_tokens(model.backbone, tokens) for tokens in ids)
             eot = towers.eot_index(ids[1])
-            fused_text = scorer.text_parts(text, explanation, towers.eot_index(ids[0]), eot).fused  # [C, D]
+            _, fused_text = scorer.fused_texts(text, explanation, towers.eot_index(ids[0]), eot)  # [C, D]
             fused = fused_under(model, images[:, 0], own, explanation, eot)  # [C, L, D]
             columns.append(torch.einsum("cld,cd->lc", fused, fused_text).float().cpu().numpy())
         result[f"pairwise.{kind}"] = np.concatenate(columns, axis=1)

@@ -34,7 +34,7 @@ def train(
     """Train, resuming what `output` holds.
 
     Args:
-        recipe_name: a shipped recipe (`tiny`, `published`, `default`) or a TOML file.
+        recipe_name: a shipped recipe (`published`, `default`, `tiny-names`, `tiny`) or a TOML file.
         cache: where drawn pictures and prepared data sets are kept.
         changes: fields in place of the recipe's.
         device: torch device name; the GPU where there is one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from tests.unit.test_page import Tags
 from worker.cli.main import run_command
 from worker.errors import ExitCode
 
-POSTS, BROKEN, PAIRS = 59, 5, 22
+POSTS, BROKEN, PAIRS = 62, 5, 28  # three posts of both kinds have partners too
 
 
 class Demo:
@@ -107,23 +108,33 @@ def test_the_page_tells_what_the_terminal_tells(demo: Demo) -> None:
     assert "no thumbnail" not in seen.text
 
 
+def test_a_model_that_reads_explanations_is_shown_looks_it_never_saw(
+    random_checkpoint: Path, demo: Demo
+) -> None:
+    reading = demo.folder / "reading"
+    shutil.copytree(random_checkpoint, reading)
+    config = json.loads((reading / "config.json").read_text())
+    held_out = {"data": {"sampling": {"unseen_fold": 0}}}
+    (reading / "config.json").write_text(json.dumps({**config, "text": "concat", "training": held_out}))
+    code, out, _ = demo("--model", str(reading))
+    assert code == ExitCode.DONE
+    assert re.search(r"\n    seen looks: precision .* of 22 pairs found", out)
+    assert re.search(r"\n    unseen looks: precision .* of 6 pairs found", out)
+    assert re.search(r"out of context: \d of 1 swapped and \d of 2 other posts", out)
+    assert "6 of them looks that the model was never trained on" in " ".join(demo.page().text.split())
+
+
 def test_nothing_stays_behind_but_the_page(demo: Demo) -> None:
     demo()
     assert list(demo.temporary.iterdir()) == []
     assert {path.name for path in demo.folder.iterdir()} == {"temporary", "entityclip-demo.html"}
 
 
-def test_a_kept_store_can_be_asked(demo: Demo) -> None:
-    code, out, _ = demo("--store", "kept")
-    assert code == ExitCode.DONE
-    assert "--store kept" in out
-    assert demo.stored_posts("kept")[0] == POSTS - BROKEN
-    assert demo.query("kept", "--format", "html", "--top", "3").count("data:image/jpeg") == 3
-
-
-def test_the_same_demo_into_the_same_store_adds_nothing(demo: Demo) -> None:
-    demo("--store", "kept")
+def test_a_kept_store_can_be_asked_and_the_same_demo_adds_nothing_to_it(demo: Demo) -> None:
+    assert "--store kept" in demo("--store", "kept")[1]
     once = demo.stored_posts("kept")
+    assert once[0] == POSTS - BROKEN
+    assert demo.query("kept", "--format", "html", "--top", "3").count("data:image/jpeg") == 3
     demo("--store", "kept")
     assert demo.stored_posts("kept") == once
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import threading
 import time
 import uuid
@@ -14,17 +16,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.checkpoint import model_id
+from model.checkpoint import load, model_id
+from model.encoder import Encoder
 from tests.fakes import prepared
 from tests.llm_server import LlmServer
 from worker.cli.main import run_command
-from worker.errors import ExitCode
+from worker.errors import ExitCode, TransientError
 from worker.index import Point, VectorIndex, Where
 from worker.stages.points import post_points
 from worker.store.client import Store, open_store
 from worker.types import Explanation, ExplanationStatus
-from worker.upkeep import enrich
+from worker.upkeep import enrich, rewriting
 from worker.upkeep.enrich import stored_post
+from worker.upkeep.rewriting import Explained
 
 DIM = 32
 FAILED = Explanation(status=ExplanationStatus.FAILED)
@@ -99,6 +103,49 @@ def command(
     return Enrich(index, ["--store", store.target, "--model", str(random_checkpoint)], capsys)
 
 
+@pytest.fixture(scope="module")
+def reading_checkpoint(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights, in a checkpoint that reads texts with their explanations."""
+    folder = tmp_path_factory.mktemp("reading") / "checkpoint"
+    shutil.copytree(random_checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "text": "concat"}))
+    return folder
+
+
+@pytest.fixture
+def reading(
+    command: Enrich,
+    store: Store,
+    reading_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Enrich:
+    """As `command`, with that checkpoint."""
+    alias = f"test-{uuid.uuid4().hex}"
+    monkeypatch.setenv("ENTITYCLIP_ALIAS", alias)
+    index = VectorIndex(store, alias, model_id(reading_checkpoint), DIM)
+    index.open_or_create()
+    return Enrich(index, ["--store", store.target, "--model", str(reading_checkpoint)], capsys)
+
+
+def overtake(
+    index: VectorIndex,
+    rewrite: type[rewriting.PayloadRewrite | rewriting.VectorRewrite],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Let a worker store another content between the question and the rewrite."""
+    write = rewrite.__call__
+
+    def overtaken(self: Any, posts: list[Explained]) -> rewriting.Rewritten:
+        (stored,) = index.scroll(Where(kinds=("text",)), with_vectors=True)
+        fresh = {**stored.payload, "content_hash": "other", "explanation": "newer"}
+        index.upsert([Point(stored.id, stored.vectors, fresh)])
+        return write(self, posts)
+
+    monkeypatch.setattr(rewrite, "__call__", overtaken)
+
+
 def test_a_post_that_failed_is_explained_with_all_its_points(command: Enrich) -> None:
     command.put("a", FAILED, windows=3, images=2)
     code, printed = command()
@@ -116,7 +163,7 @@ def test_a_post_of_several_points_is_sent_once_with_its_first_window(command: En
     assert "Window 1 of a" not in str(request.body)
 
 
-def test_no_vector_changes(command: Enrich) -> None:
+def test_no_vector_changes_where_the_model_reads_texts_alone(command: Enrich) -> None:
     command.put("a", FAILED)
     (before,) = command.index.scroll(with_vectors=True)
     command()
@@ -165,15 +212,7 @@ def test_content_that_changed_meanwhile_is_left_alone(
     command: Enrich, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command.put("a", FAILED)
-    write = enrich.Enrichment._write
-
-    def overtaken(run: enrich.Enrichment, points: list[Point], explanation: Explanation) -> None:
-        (stored,) = command.index.scroll(with_vectors=True)
-        fresh = {**stored.payload, "content_hash": "other", "explanation": "newer"}
-        command.index.upsert([Point(stored.id, stored.vectors, fresh)])
-        write(run, points, explanation)
-
-    monkeypatch.setattr(enrich.Enrichment, "_write", overtaken)
+    overtake(command.index, rewriting.PayloadRewrite, monkeypatch)
     command()
     (stored,) = command.index.scroll()
     assert (stored.payload["explanation"], stored.payload["explanation_status"]) == ("newer", "failed")
@@ -249,3 +288,114 @@ def test_an_image_only_post_is_read_back_from_its_picture() -> None:
     image = Point("1", {}, {"post_id": "a", "kind": "image", "text": "", "entities": ["E"], "source": "s"})
     post = stored_post([image])
     assert (post.id, post.text, post.entities, post.source, post.published_at) == ("a", "", ("E",), "s", None)
+
+
+# -- a model that reads explanations -----------------------------------------------------------
+
+
+def matches_in(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_texts_are_encoded_anew_with_their_explanation(reading: Enrich, reading_checkpoint: Path) -> None:
+    reading.put("a", FAILED, windows=2, images=1)
+    code, printed = reading("--no-emit")
+    assert (code, "3 points written, 0 new matches" in printed) == (ExitCode.DONE, True)
+    encoder = Encoder.of(load(reading_checkpoint))
+    for point in reading.index.scroll(Where(post_id="a"), with_vectors=True):
+        if "image" in point.vectors:
+            expected = np.full(DIM, DIM**-0.5, np.float32)
+        else:
+            text, explanation = str(point.payload["text"]), str(point.payload["explanation"])
+            assert explanation
+            (expected,) = encoder.encode_texts([text], [explanation])
+        (vector,) = point.vectors.values()
+        np.testing.assert_allclose(vector, expected, atol=1e-6)
+
+
+def test_the_own_pair_of_text_and_picture_is_measured_anew(reading: Enrich) -> None:
+    reading.put("a", FAILED, windows=2, images=2)
+    reading("--no-emit")
+    points = list(reading.index.scroll(Where(post_id="a"), with_vectors=True))
+    texts = np.stack([point.vectors["text"] for point in points if "text" in point.vectors])
+    images = np.stack([point.vectors["image"] for point in points if "image" in point.vectors])
+    for point in points:
+        (name,) = point.vectors
+        best = max((images if name == "text" else texts) @ point.vectors[name])
+        assert point.payload["own_cosine"] == pytest.approx(best, abs=1e-6)
+
+
+def test_a_pair_found_by_the_explanation_comes_out_once(reading: Enrich, tmp_path: Path) -> None:
+    sink = tmp_path / "matches.jsonl"
+    reading.put("picture", Explanation(), windows=0, images=1)
+    for _ in range(2):  # the second time the post is replayed, and the LLM is away again
+        reading.put("text", FAILED)
+        code, printed = reading("--sink", f"file:{sink}")
+        assert code == ExitCode.DONE
+    assert "0 new matches" in printed
+    (match,) = matches_in(sink)
+    assert (match["text_post_id"], match["image_post_id"]) == ("text", "picture")
+    (stored,) = reading.index.scroll(Where(post_id="text"))
+    assert match["explanation"] == stored.payload["explanation"] != ""
+
+
+def test_without_a_sink_vectors_change_and_a_line_says_that_nothing_is_emitted(reading: Enrich) -> None:
+    reading.put("text", FAILED)
+    code, printed = reading()
+    assert (code, "no sink is configured" in printed) == (ExitCode.DONE, True)
+    assert reading.statuses("text") == {("generated", True)}
+
+
+def test_a_post_without_a_known_entity_keeps_its_vector(reading: Enrich, llm: LlmServer) -> None:
+    llm.behave("unknown")
+    reading.put("text", FAILED)
+    (before,) = reading.index.scroll(with_vectors=True)
+    reading("--no-emit")
+    (after,) = reading.index.scroll(with_vectors=True)
+    np.testing.assert_array_equal(before.vectors["text"], after.vectors["text"])
+    assert after.payload["explanation_status"] == "unknown"
+
+
+def test_a_text_that_changed_meanwhile_keeps_its_vector_and_is_matched_with_nothing(
+    reading: Enrich, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading.put("picture", Explanation(), windows=0, images=1)
+    reading.put("text", FAILED)
+    (before,) = reading.index.scroll(Where(post_id="text"), with_vectors=True)
+    overtake(reading.index, rewriting.VectorRewrite, monkeypatch)
+    reading("--sink", f"file:{tmp_path / 'matches.jsonl'}")
+    (after,) = reading.index.scroll(Where(post_id="text"), with_vectors=True)
+    np.testing.assert_array_equal(before.vectors["text"], after.vectors["text"])
+    assert (after.payload["explanation"], after.payload["explanation_status"]) == ("newer", "failed")
+    assert matches_in(tmp_path / "matches.jsonl") == []
+
+
+@pytest.mark.parametrize("emitted", [False, True])
+def test_a_run_killed_around_the_emission_loses_no_pair_and_asks_the_llm_once(
+    reading: Enrich, llm: LlmServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, emitted: bool
+) -> None:
+    sink = tmp_path / "matches.jsonl"
+    reading.put("picture", Explanation(), windows=0, images=1)
+    reading.put("text", FAILED)
+    emit = rewriting.NewMatches.__call__
+
+    def killed(self: rewriting.NewMatches, matches: Any) -> int:
+        if emitted:
+            emit(self, matches)
+        raise TransientError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rewriting.NewMatches, "__call__", killed)
+        assert reading("--sink", f"file:{sink}")[0] == ExitCode.UNAVAILABLE
+    assert reading.statuses("text") == {("failed", True)}
+    asked = llm.count
+    assert reading("--sink", f"file:{sink}")[0] == ExitCode.DONE
+    assert reading.statuses("text") == {("generated", True)}
+    assert len(matches_in(sink)) == 1
+    assert llm.count == asked
+
+
+def test_during_a_migration_it_is_refused(reading: Enrich, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENTITYCLIP_NEXT_MODEL", "tiny")
+    code, printed = reading()
+    assert (code, "a migration is under way" in printed) == (ExitCode.CONFIG, True)

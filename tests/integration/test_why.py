@@ -212,6 +212,18 @@ def test_a_post_that_is_not_stored_has_no_points_and_no_pairs(stored: Stored) ->
     assert answer.pairs == ()
 
 
+def test_a_post_out_of_context_is_told_with_its_own_scores(stored: Stored) -> None:
+    stored.put("a", texts=(1.0,))
+    stored.put("b", texts=(-0.9,), images=(0.9,))
+    pair = next(pair for pair in stored.why("a", "b").pairs if pair.text_post_id == "a")
+    assert pair.text_own_score is None
+    assert pair.image_own_score is not None
+    calm = stored.why("a", "b", own_below=0.0).pairs
+    strict = stored.why("a", "b", own_below=1.0).pairs
+    assert [p.out_of_context for p in calm if p.text_post_id == "a"] == [()]
+    assert [p.out_of_context for p in strict if p.text_post_id == "a"] == [("b",)]
+
+
 # -- one post ---------------------------------------------------------------------------------------
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from model import checkpoint
-from model.config import CheckpointConfig, ExpertConfig
+from model.config import CheckpointConfig, ExpertConfig, MatchingConfig, PreprocessConfig
 from tests.unit.test_entityclip import build
 
 
@@ -33,16 +35,40 @@ def test_half_precision_weights_are_read_as_float32(folder: Path) -> None:
     assert {tensor.dtype for tensor in checkpoint.load(folder).model.state_dict().values()} == {torch.float32}
 
 
-def test_model_id_depends_on_weights_and_config(folder: Path) -> None:
-    first = checkpoint.model_id(folder)
-    model = build(attend_padding=False)
-    checkpoint.save(folder, model, CheckpointConfig(architecture=model.config))
+def test_model_id_changes_with_the_weights(folder: Path) -> None:
+    first, model = checkpoint.model_id(folder), build(attend_padding=False)
+    config = CheckpointConfig(architecture=model.config)
+    checkpoint.save(folder, model, config)
     assert checkpoint.model_id(folder) == first
-    checkpoint.save(folder, model, CheckpointConfig(architecture=model.config, metrics={"recall": 1}))
-    second = checkpoint.model_id(folder)
     torch.nn.init.zeros_(model.itm_head.weight)
-    checkpoint.save(folder, model, CheckpointConfig(architecture=model.config, metrics={"recall": 1}))
-    assert len({first, second, checkpoint.model_id(folder)}) == 3
+    checkpoint.save(folder, model, config)
+    assert checkpoint.model_id(folder) != first
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": "concat"},
+        {"preprocess": PreprocessConfig(resize_mode="squash")},
+        {"architecture": replace(build(attend_padding=False).config, quick_gelu=False)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_model_id_changes_with_what_shapes_the_vectors(folder: Path, change: dict[str, Any]) -> None:
+    first = checkpoint.model_id(folder)
+    checkpoint.write_config(folder, replace(checkpoint.read_config(folder), **change))
+    assert checkpoint.model_id(folder) != first
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"matching": MatchingConfig(threshold=0.9)}, {"metrics": {"recall": 1}}, {"training": {"seed": 3}}],
+    ids=lambda change: next(iter(change)),
+)
+def test_model_id_stays_while_the_vectors_do(folder: Path, change: dict[str, Any]) -> None:
+    first = checkpoint.model_id(folder)
+    checkpoint.write_config(folder, replace(checkpoint.read_config(folder), **change))
+    assert checkpoint.model_id(folder) == checkpoint.load(folder).model_id == first
 
 
 def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:

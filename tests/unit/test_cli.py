@@ -18,7 +18,7 @@ from worker.errors import ExitCode
 from worker.flow.pipeline import Summary
 
 COMMANDS = (
-    *("demo", "run", "query", "why", "enrich", "explain", "prepare", "check-config"),
+    *("demo", "run", "query", "stats", "why", "enrich", "explain", "prepare", "check-config"),
     *("train", "evaluate", "calibrate", "convert"),
 )
 LETTERS = (["dead-letters", "list"], ["dead-letters", "replay"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -14,7 +15,7 @@ from model.calibration import Calibration, PairParts
 from model.config import MatchingConfig
 from tests.fakes import prepared
 from worker.index import Hit, Point, Search
-from worker.matching import Matcher, MatchRules
+from worker.matching import Matcher, MatchRules, entities_of
 from worker.stages.points import post_points
 from worker.types import Direction, Encoded
 
@@ -51,6 +52,10 @@ class ListStore:
     def _passes(self, request: Search, point: Point) -> bool:
         where, date = request.where, point.payload["published_at"]
         if point.payload["post_id"] == where.exclude_post:
+            return False
+        if where.langs and point.payload["lang"] not in where.langs:
+            return False
+        if where.entities and not set(where.entities) & set(entities_of(point.payload)):
             return False
         if where.undated:
             return date is None
@@ -205,3 +210,59 @@ def test_search_bound_never_hides_a_match(
     assert 0 <= score <= 1
     if score >= threshold and least is not None and slope > 1e-3:
         assert cosine >= least - 1e-4
+
+
+def both_post(post_id: str, own: float, *, foreign: float) -> Encoded:
+    """A post whose text and picture have the cosine `own`; its picture has `foreign` to `angle(1.0)`."""
+    post = prepared(post_id, images=1, windows=(f"{post_id} text",))
+    turn = np.arccos(foreign)
+    picture, text = (np.array([np.cos(a), np.sin(a)], np.float32) for a in (turn, turn + np.arccos(own)))
+    return Encoded(post, post_points(post, [picture], [text], "m"))
+
+
+@pytest.mark.parametrize(("own", "flagged"), [(0.1, ("both",)), (0.9, ())])
+def test_a_post_whose_own_pair_does_not_belong_together_is_out_of_context(
+    own: float, flagged: tuple[str, ...]
+) -> None:
+    store, text = ListStore(), text_post("t", 1.0)
+    store.add(text, both_post("both", own, foreign=0.95))
+    (matches,) = matcher(store).match([text])
+    found = matches[0]
+    assert found.image_own_score == pytest.approx(LINEAR.own_score(own), abs=1e-5)
+    assert found.text_own_score is None
+    assert found.out_of_context == flagged
+
+
+def test_a_posts_match_with_itself_is_never_out_of_context() -> None:
+    store, post = ListStore(), both_post("both", 0.6, foreign=1.0)
+    store.add(post)
+    (matches,) = matcher(store, same_post=True, own_below=1.0).match([post])
+    assert [match.out_of_context for match in matches] == [()]
+
+
+@pytest.mark.parametrize(
+    ("rule", "own", "partners"),
+    [
+        ("same_lang", {"lang": "en"}, ["same"]),
+        ("same_lang", {}, []),
+        ("share_entity", {"entities": ("A", "B")}, ["same"]),
+        ("share_entity", {"entities": ()}, []),
+    ],
+)
+def test_only_posts_of_one_language_or_entity_match_where_that_is_asked(
+    rule: str, own: dict[str, object], partners: list[str]
+) -> None:
+    def with_fields(post: Encoded, **fields: object) -> Encoded:
+        changed = replace(post.prepared, post=replace(post.prepared.post, **fields))  # type: ignore[arg-type]
+        points = [Point(p.id, p.vectors, {**p.payload, **fields}) for p in post.points]
+        return Encoded(changed, tuple(points))
+
+    store, text = ListStore(), with_fields(text_post("t", 1.0), **own)
+    store.add(
+        with_fields(image_post("same", 0.9), lang="en", entities=("B",)),
+        with_fields(image_post("other", 0.9), lang="fr", entities=("C",)),
+        with_fields(image_post("none", 0.9), lang=None, entities=()),
+        text,
+    )
+    found = matcher(store, **{rule: True}).match([text])[0]
+    assert [match.image_post_id for match in found] == partners

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.images import ImageLimits, ImageReason
+from model.images import ImageLimits, ImageReason, ResizeMode
 from tests import hostile
 from worker.errors import ConfigError, Reason, TransientError
 from worker.media import MediaStore
@@ -181,6 +181,26 @@ def test_what_was_fetched_is_decoded_and_its_memory_given_back(data: bytes, kind
     assert released == ["0"]
 
 
+@pytest.mark.parametrize(
+    ("next_input", "shape"),
+    [((48, "center-crop"), (48, 48, 3)), ((32, "squash"), (32, 32, 3)), ((32, "center-crop"), None)],
+)
+def test_the_next_model_gets_pixels_of_its_own_only_where_its_input_differs(
+    next_input: tuple[int, ResizeMode], shape: tuple[int, ...] | None
+) -> None:
+    made = Preparer(
+        LocalLoader(None, MAX_BYTES),
+        image_size=32,
+        resize_mode="center-crop",
+        limits=ImageLimits(max_bytes=MAX_BYTES),
+        fits=lambda text, explanation: True,
+        next_input=next_input,
+    ).prepare(gathered(Post("p", images=(ImageRef("0", data=hostile.jpeg(hostile.quadrants(60, 80))),))))
+    assert isinstance(made, Prepared)
+    beside = made.images[0].next_pixels
+    assert (None if beside is None else beside.shape) == shape
+
+
 def test_a_thumbnail_is_kept_under_the_content_hash(tmp_path: Path) -> None:
     media = MediaStore(tmp_path / "media")
     data = hostile.jpeg(hostile.quadrants(600, 800))
@@ -189,7 +209,7 @@ def test_a_thumbnail_is_kept_under_the_content_hash(tmp_path: Path) -> None:
     assert kept == image.thumbnail
     assert kept is not None
     with Image.open(io.BytesIO(kept)) as small:
-        assert (small.format, small.size) == ("JPEG", (256, 192))
+        assert (small.format, small.size) == ("JPEG", (384, 288))
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [f"{image.content_hash}.jpg"]
 
 

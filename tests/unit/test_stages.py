@@ -20,6 +20,7 @@ from worker.observe.metrics import Metrics
 from worker.stages.emit import Emit, SizeLimits
 from worker.stages.encode import Encode
 from worker.stages.index import Index
+from worker.stages.points import own_cosines
 from worker.stages.times import StageTimes
 from worker.types import (
     DeadLettered,
@@ -109,6 +110,36 @@ def test_points_carry_their_own_vectors_and_ids() -> None:
     assert [point.payload["window"] for point in second.points] == [0, 1]
     assert [list(point.vectors) for point in third.points] == [["image"]]
     assert {point.payload["model_id"] for point in first.points} == {"m"}
+
+
+class HeadEncoder(FlakyEncoder):
+    """Gives pictures scalars, the second one none that is finite."""
+
+    def encode_with_scalars(self, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        scalars = np.array([[1.0, 0.5], [np.nan, 0.5], [2.0, 0.5]], np.float32)
+        return self.encode_images(pixels), scalars[: len(pixels)]
+
+
+def test_pictures_carry_the_scalars_of_the_matching_head() -> None:
+    encoder = HeadEncoder()
+    posts = [prepared("a", images=1), prepared("b", images=1), prepared("c", images=1, windows=("x",))]
+    first, second, third = Encode(encoder, "m", head=encoder)(posts)
+    assert isinstance(first, Encoded)
+    assert isinstance(third, Encoded)
+    assert isinstance(second, DeadLettered)  # JSON has no NaN
+    assert first.points[0].payload["itm"] == [1.0, 0.5]
+    assert [point.payload.get("itm") for point in third.points] == [[2.0, 0.5], None]
+
+
+def test_points_tell_how_well_they_fit_what_else_their_post_shows() -> None:
+    across, along, between = np.array([[0, 1], [1, 0], [0.6, 0.8]], np.float32)
+    images, texts = own_cosines([across, along], [between])
+    assert images == pytest.approx([0.8, 0.6])
+    assert texts == pytest.approx([0.8])
+    assert own_cosines([across], []) == ([None], [])
+    (alone,) = Encode(FlakyEncoder(), "m")([prepared("a", images=1)])
+    assert isinstance(alone, Encoded)
+    assert "own_cosine" not in alone.points[0].payload
 
 
 def test_ids_keep_alike_parts_apart() -> None:
@@ -238,6 +269,13 @@ def test_pair_found_from_both_sides_is_written_once() -> None:
     assert match_ids(first) == [["a", "b"], ["c"]]
     assert match_ids(second) == [[]]  # matched all the same, and nothing new to write
     assert [message.key for message in matches.messages] == [b"a", b"b", b"c"]
+
+
+def test_matches_of_posts_out_of_context_are_counted() -> None:
+    metrics = Metrics()
+    flagged = replace(match("a"), out_of_context=("i",))
+    metrics.count(Matched(record(0), "post0", (flagged, match("b")), 1))
+    assert metrics.registry.get_sample_value("entityclip_out_of_context_total") == 1
 
 
 def test_every_outcome_is_written_to_the_sink_of_its_kind() -> None:

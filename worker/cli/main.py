@@ -22,9 +22,11 @@ from worker.cli import (
     enrich,
     evaluate,
     explain,
+    migrate,
     prepare,
     query,
     run,
+    stats,
     train,
     try_record,
     why,
@@ -65,6 +67,7 @@ def _global_options(
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.command("run", epilog=run.EXAMPLE)(run.run)
 app.command("query", epilog=query.EXAMPLE)(query.query)
+app.command("stats", epilog=stats.EXAMPLE)(stats.stats)
 app.command("why", epilog=why.EXAMPLE)(why.why)
 app.command("try-record", hidden=True)(try_record.try_record)
 app.command("enrich", epilog=enrich.EXAMPLE)(enrich.enrich)
@@ -75,6 +78,7 @@ app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("calibrate", epilog=calibrate.EXAMPLE)(calibrate.calibrate)
 app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(migrate.app, name="migrate")
 app.command("check-config", epilog=check_config.EXAMPLE)(check_config.check_config)
 
 

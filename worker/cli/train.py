@@ -26,7 +26,7 @@ def train(
             "--recipe",
             "--preset",
             metavar="NAME|FILE",
-            help="published, default, tiny or a TOML file.  [default with --data, else tiny]",
+            help="published, default, tiny-names, tiny, or a file.  [default with --data, else tiny-names]",
         ),
     ] = None,
     data: Annotated[
@@ -80,7 +80,7 @@ def train(
         "seed": seed,
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    name = recipe or ("tiny" if data in (None, "flagnews") else "default")
+    name = recipe or ("tiny-names" if data in (None, "flagnews") else "default")
     with model_errors():
         try:
             best = train_model(name, output, cache=cache, changes=changes, device=device, announce=_announce)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from worker.demo.collect import Lone, Refused
-from worker.demo.judge import Judgement, Verdict, verdict
+from worker.demo.judge import ContextJudgement, Judgement, Verdict, verdict
 from worker.demo.stream import Answer
 from worker.flow.pipeline import Summary
 from worker.types import Match
@@ -21,6 +22,8 @@ class DemoFacts:
         matches: the best, best first; `matches_seen` counts all of them.
         seconds: of the whole demo, drawing and loading included.
         store: folder or URL, if it is kept.
+        groups: the judgement apart for seen and unseen looks, where the stream has both.
+        context: how posts with text and picture were told apart.
         held_out: looks of one fold are left out because the model never saw them.
     """
 
@@ -32,6 +35,8 @@ class DemoFacts:
     dead_letters: tuple[Refused, ...]
     answer: Answer | None
     judgement: Judgement | None
+    groups: Mapping[str, Judgement]
+    context: ContextJudgement | None
     model: str
     model_id: str
     threshold: float
@@ -54,8 +59,10 @@ class DemoFacts:
         return Verdict.UNKNOWN if self.answer is None else verdict(match, self.answer)
 
     def entity_of(self, post_id: str) -> str:
-        """What a post is about, empty where that is not known."""
-        return "" if self.answer is None else self.answer.entity.get(post_id, "")
+        """What a post's picture shows or else its text names, empty where that is not known."""
+        if self.answer is None:
+            return ""
+        return self.answer.picture.get(post_id) or self.answer.text.get(post_id, "")
 
     def missed_partner(self, post_id: str) -> str:
         """The post that it should have been matched with, empty if there is none."""
@@ -66,6 +73,14 @@ class DemoFacts:
 def share_percent(share: float | None) -> str:
     """`86 %`, or a dash where there is nothing to divide by."""
     return "–" if share is None else f"{round(100 * share)} %"
+
+
+def context_line(context: ContextJudgement) -> str:
+    """How many swapped posts were noticed, and how many others were taken for one."""
+    return (
+        f"out of context: {context.flagged_swapped} of {context.swapped} swapped and "
+        f"{context.flagged_whole} of {context.whole} other posts with text and picture"
+    )
 
 
 def next_steps(facts: DemoFacts) -> tuple[tuple[str, str], ...]:

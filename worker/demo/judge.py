@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -50,19 +50,58 @@ class Judgement:
         return {one: other for pair in self.missed for one, other in (pair, pair[::-1])}
 
 
+@dataclass(frozen=True, slots=True)
+class ContextJudgement:
+    """How the posts with text and picture were told apart; only those with a match can be flagged.
+
+    Args:
+        flagged_swapped: swapped posts that were flagged `out_of_context`, of `swapped`.
+        flagged_whole: posts flagged though text and picture belong together, of `whole`.
+    """
+
+    flagged_swapped: int
+    swapped: int
+    flagged_whole: int
+    whole: int
+
+
 def verdict(match: Match, answer: Answer) -> Verdict:
     """Whether text and picture are about the same entity."""
-    if match.text_post_id not in answer.entity or match.image_post_id not in answer.entity:
+    if match.text_post_id not in answer.text or match.image_post_id not in answer.picture:
         return Verdict.UNKNOWN
-    same = answer.entity[match.text_post_id] == answer.entity[match.image_post_id]
+    same = answer.text[match.text_post_id] == answer.picture[match.image_post_id]
     return Verdict.RIGHT if same else Verdict.WRONG
 
 
-def judge(matches: Iterable[Match], answer: Answer) -> Judgement:
-    """Count; a pair that is matched twice counts once."""
-    verdicts = {(match.text_post_id, match.image_post_id): verdict(match, answer) for match in matches}
+def judge(matches: Iterable[Match], answer: Answer, texts: Collection[str] | None = None) -> Judgement:
+    """Count; a pair that is matched twice counts once.
+
+    Args:
+        texts: entities; only matches and pairs whose text names one of them count. None for all.
+    """
+    verdicts = {
+        (match.text_post_id, match.image_post_id): verdict(match, answer)
+        for match in matches
+        if texts is None or answer.text.get(match.text_post_id) in texts
+    }
+    pairs = {pair for pair in answer.pairs if texts is None or answer.text[pair[0]] in texts}
     counts = list(verdicts.values())
-    missed = sorted(answer.pairs - verdicts.keys())
-    return Judgement(
-        counts.count(Verdict.RIGHT), counts.count(Verdict.WRONG), len(answer.pairs), tuple(missed)
+    missed = sorted(pairs - verdicts.keys())
+    return Judgement(counts.count(Verdict.RIGHT), counts.count(Verdict.WRONG), len(pairs), tuple(missed))
+
+
+def judge_groups(matches: Sequence[Match], answer: Answer) -> dict[str, Judgement]:
+    """Apart by whether the text's entity is of a look that was trained on; none where all are `seen`."""
+    if not answer.unseen:
+        return {}
+    seen = set(answer.text.values()) - answer.unseen
+    return {"seen": judge(matches, answer, seen), "unseen": judge(matches, answer, answer.unseen)}
+
+
+def judge_context(matches: Iterable[Match], answer: Answer) -> ContextJudgement:
+    """Count the posts with text and picture that some match calls out of context."""
+    flagged = {post_id for match in matches for post_id in match.out_of_context}
+    whole = answer.both - answer.swapped
+    return ContextJudgement(
+        len(flagged & answer.swapped), len(answer.swapped), len(flagged & whole), len(whole)
     )

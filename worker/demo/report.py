@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from worker.demo.collect import Lone
 from worker.demo.facts import DemoFacts, next_steps, share_percent
@@ -55,10 +55,16 @@ def _lede(facts: DemoFacts) -> str:
             "Your own posts through the real pipeline: fetched, encoded, stored and matched on this machine."
         )
     looks = ", all of them looks that the model was trained on" if facts.held_out else ""
+    if facts.answer.unseen:
+        looks = (
+            f", {len(facts.answer.unseen)} of them looks that the model was never trained on: only the "
+            "explanation of such a text says what to look for"
+        )
     return (
         "A made-up stream of news posts in which texts and pictures of the same story arrive separately. "
         "The texts name a place and never say what it looks like; somewhere in each picture flies a flag"
-        f"{looks}. Drawn on the spot and run through the real pipeline."
+        f"{looks}. A post with text and picture may show something else than it names. "
+        "Drawn on the spot and run through the real pipeline."
     )
 
 
@@ -76,7 +82,15 @@ def _tiles(facts: DemoFacts) -> list[Tile]:
         found = judged.pairs - len(judged.missed)
         right = f"{judged.right} of {judged.right + judged.wrong} right"
         tiles.append(Tile("Precision", share_percent(judged.precision), right))
-        tiles.append(Tile("Recall", share_percent(judged.recall), f"{found} of {judged.pairs} pairs"))
+        if not facts.groups:
+            tiles.append(Tile("Recall", share_percent(judged.recall), f"{found} of {judged.pairs} pairs"))
+    for group, part in facts.groups.items():
+        note = f"of {part.pairs} pairs; precision {share_percent(part.precision)}"
+        tiles.append(Tile(f"Recall, {group}", share_percent(part.recall), note))
+    if facts.context is not None:
+        noticed = f"{facts.context.flagged_swapped} of {facts.context.swapped}"
+        wrongly = f"swapped posts; {facts.context.flagged_whole} of {facts.context.whole} others"
+        tiles.append(Tile("Out of context", noticed, wrongly))
     return tiles
 
 
@@ -93,7 +107,32 @@ def _card(facts: DemoFacts, match: Match, thumbnail: Thumbnail) -> Card:
         picture_id=one_line(match.image_post_id, 60),
         thumbnail=thumbnail(match.image_hash),
         badge=_badge(verdict, facts.entity_of(match.image_post_id)),
+        facts=tuple(_evidence(facts, match)),
     )
+
+
+def _evidence(facts: DemoFacts, match: Match) -> Iterator[tuple[str, str]]:
+    """What the score is made of, and what it says of the two posts."""
+    yield "cosine", f"{match.cosine:.3f}"
+    if match.explanation_similarity is not None:
+        yield "explanation", f"{match.explanation_similarity:.3f}"
+    if match.entity_overlap is not None:
+        yield "entities", share_percent(match.entity_overlap)
+    if match.itm_probability is not None:
+        yield "matching head", score_percent(match.itm_probability)
+    if match.text_own_score is not None:
+        yield "text's own picture", _own_pair(facts, match, match.text_post_id, match.text_own_score)
+    if match.image_own_score is not None:
+        yield "picture's own text", _own_pair(facts, match, match.image_post_id, match.image_own_score)
+
+
+def _own_pair(facts: DemoFacts, match: Match, post_id: str, score: float) -> str:
+    if post_id not in match.out_of_context:
+        return score_percent(score)
+    said = f"{score_percent(score)}, out of context"
+    if facts.answer is None or post_id not in facts.answer.both:
+        return said
+    return f"{said} ({'right' if post_id in facts.answer.swapped else 'wrong'})"
 
 
 def _badge(verdict: Verdict, shown: str) -> Badge | None:
@@ -104,7 +143,7 @@ def _badge(verdict: Verdict, shown: str) -> Badge | None:
 
 def _meta(match: Match) -> str:
     ids = f"text {one_line(match.text_post_id, 60)} · picture {one_line(match.image_post_id, 60)}"
-    return f"{ids} · cosine {match.cosine:.3f} · {match.direction.value}"
+    return f"{ids} · {match.direction.value}"
 
 
 def _lone_posts(facts: DemoFacts, posts: Sequence[Lone], thumbnail: LoneThumbnail) -> tuple[LonePost, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from worker.cli.progress import outcome_progress
 from worker.config import Config, load_config
 from worker.demo.collect import Collector, load_thumbnail
 from worker.demo.facts import DemoFacts
-from worker.demo.judge import judge
+from worker.demo.judge import judge, judge_context, judge_groups
 from worker.demo.report import demo_page
 from worker.demo.stream import STREAM_NAME, Stream, StreamConfig, held_out_fold, write_stream
 from worker.demo.terminal import print_next, print_report
@@ -29,6 +29,9 @@ from worker.signals import stop_on_signal
 
 if TYPE_CHECKING:
     from model.config import CheckpointConfig
+
+
+_UNSEEN_PAIRS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +124,15 @@ def _read_checkpoint(model: str) -> _Checkpoint:
 
 
 def _draw(work: Path, seed: int, checkpoint: _Checkpoint) -> Stream:
-    """Draw the stream; looks that the model never saw stay out, where it says which these are."""
-    plan = StreamConfig(seed=seed, unseen_fold=held_out_fold(checkpoint.config.training))
+    """Draw the stream.
+
+    Looks that the model never saw, where it says which these are, come in only if it reads explanations:
+    nothing else could tell it what they look like.
+    """
+    fold = held_out_fold(checkpoint.config.training)
+    plan = StreamConfig(seed=seed, unseen_fold=fold)
+    if checkpoint.config.text == "concat" and fold is not None:
+        plan = replace(plan, pairs=plan.pairs - _UNSEEN_PAIRS, unseen_pairs=_UNSEEN_PAIRS)
     with tqdm(total=plan.good_posts, desc="drawing", unit="post", disable=None, leave=False) as bar:
         return write_stream(work, plan, on_post=bar.update)
 
@@ -144,22 +154,26 @@ def _facts(
     seconds: float,
 ) -> DemoFacts:
     threshold = config.match.threshold
-    answer = None if stream is None else stream.answer
+    answer, matches = None if stream is None else stream.answer, collector.matches
     return DemoFacts(
         summary=summary,
-        matches=collector.matches,
+        matches=matches,
         matches_seen=collector.matches_seen,
         lone=collector.lone,
         lone_dropped=collector.lone_dropped,
         dead_letters=tuple(collector.dead_letters),
         answer=answer,
-        judgement=None if answer is None else judge(collector.matches, answer),
+        judgement=None if answer is None else judge(matches, answer),
+        groups={} if answer is None else judge_groups(matches, answer),
+        context=None if answer is None else judge_context(matches, answer),
         model=config.model,
         model_id=checkpoint.model_id,
         threshold=checkpoint.config.matching.threshold if threshold is None else threshold,
         seconds=seconds,
         store=options.store,
-        held_out=held_out_fold(checkpoint.config.training) is not None,
+        held_out=answer is not None
+        and not answer.unseen
+        and held_out_fold(checkpoint.config.training) is not None,
     )
 
 

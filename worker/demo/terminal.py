@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from worker.cli.progress import summary_lines
-from worker.demo.facts import DemoFacts, next_steps, share_percent
+from worker.demo.facts import DemoFacts, context_line, next_steps, share_percent
 from worker.demo.judge import Judgement, Verdict
 from worker.page import score_percent
 from worker.printable import one_line
 from worker.tables import Column, print_heading, print_table
 
-_MOST_ROWS = 40
+_MOST_ROWS = 30
 
 
 def print_report(facts: DemoFacts) -> None:
@@ -20,8 +20,11 @@ def print_report(facts: DemoFacts) -> None:
     for line in summary_lines(facts.summary):
         print(line)
     if facts.judgement is not None:
-        for line in judgement_lines(facts.judgement):
-            print(line)
+        print(judgement_line(facts.judgement))
+    for group, judgement in facts.groups.items():
+        print(f"    {group} looks: {judgement_line(judgement)}")
+    if facts.context is not None:
+        print(context_line(facts.context))
     print(f"model {facts.model} ({facts.model_id}); {facts.seconds:.1f} s in all")
 
 
@@ -32,14 +35,14 @@ def print_next(facts: DemoFacts) -> None:
         print(f"{one_line(text)}:\n    {one_line(command)}")
 
 
-def judgement_lines(judgement: Judgement) -> list[str]:
+def judgement_line(judgement: Judgement) -> str:
     """Precision and recall, with what they are counted over."""
     matches = judgement.right + judgement.wrong
     found = judgement.pairs - len(judgement.missed)
-    return [
+    return (
         f"precision {share_percent(judgement.precision)} ({judgement.right} of {matches} matches are right), "
         f"recall {share_percent(judgement.recall)} ({found} of {judgement.pairs} pairs found)"
-    ]
+    )
 
 
 def _print_matches(facts: DemoFacts) -> None:
@@ -52,7 +55,7 @@ def _print_matches(facts: DemoFacts) -> None:
         ids = [one_line(post_id, 24) for post_id in (match.text_post_id, match.image_post_id)]
         row = [score_percent(match.score), name, *ids]
         verdict = facts.verdict(match)
-        row += [verdict.value] if judged else []
+        row += [verdict.value + (", out of context" if match.out_of_context else "")] if judged else []
         shown = facts.entity_of(match.image_post_id) if verdict is Verdict.WRONG else ""
         rows.append([*row, f"shows {shown}: {match.text}" if shown else match.text])
     print_heading(f"Matches (score of at least {score_percent(facts.threshold)})")

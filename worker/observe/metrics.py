@@ -64,6 +64,9 @@ class Metrics:
             "matches", "Matches written and acknowledged.", direction=list(Direction)
         )
         self.repeats = self._counter("matches_known", "Matches not written because they were before.")
+        self.out_of_context = self._counter(
+            "out_of_context", "Matches written with a post whose own text and picture do not belong together."
+        )
         self.scores = self._histogram("match_score", "Calibrated score of the matches written.", _SCORES)
         self.event_lag = self._histogram(
             "event_lag_seconds", "From the post's publication to its acknowledged outcome.", _EVENT_SECONDS
@@ -152,6 +155,7 @@ class Metrics:
             for match in outcome.matches:
                 self.matches.labels(match.direction.value).inc()
                 self.scores.observe(match.score)
+                self.out_of_context.inc(bool(match.out_of_context))
         else:
             self.outcomes.labels("unmatched").inc()
         if not isinstance(outcome, DeadLettered) and outcome.published_at is not None:

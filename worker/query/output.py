@@ -1,126 +1,59 @@
-"""The answer to a query as a table, as JSON, or as a page of cards."""
+"""The answer to a query as a page of cards."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
 
 from worker.errors import TransientError
 from worker.media import MediaStore
-from worker.page import Card, HitsPage, Section, Tile, post_text, render_hits, score_percent
+from worker.page import Badge, Card, HitsPage, Section, Tile, post_text, render_hits, score_percent
 from worker.printable import one_line
-from worker.query.search import Answer, Found, Query
-from worker.tables import Column, print_heading, print_table
+from worker.query.hits import Found
+from worker.query.listing import facts, own_pair, question
+from worker.query.question import Query
+from worker.query.search import Answer
 
-_COLUMNS = (
-    Column("score", "right"),
-    Column("cosine", "right"),
-    Column("post"),
-    Column("published"),
-    Column("entities"),
-    Column("text or picture", wide=True),
+_CALIBRATED = "The score is the calibrated probability that it is about the same entity."
+_ALIKE = "Compared by likeness alone (cosine); no probability can be given."
+_BOTH = (
+    "Ordered by both likenesses; the score is the calibrated probability that it is about the same entity "
+    "as the {other} that was asked with."
 )
+_FACT_LIMIT = 120  # characters
 
 
-def question(query: Query) -> str:
-    """The query in words."""
-    return f"the picture {query.image.name}" if query.image is not None else one_line(query.text, 120)
-
-
-def print_answer(query: Query, answer: Answer, *, file: TextIO | None = None) -> None:
-    """Print a table of pictures and a table of texts; one line where there is nothing."""
-    if not answer.found:
-        print(f"nothing found for {question(query)} among {answer.points} points", file=file)
-        return
-    for title, found in (("Pictures", answer.images), ("Texts", answer.texts)):
-        if found:
-            print_heading(title, file=file)
-            print_table(_COLUMNS, [_row(hit) for hit in found], file=file)
-
-
-def answer_json(query: Query, answer: Answer) -> str:
-    """The query, the model and all that was found; scores are null where no calibration exists."""
-    asked: dict[str, object] = {
-        "text": query.text or None,
-        "image": None if query.image is None else str(query.image),
-        "top": query.top,
-        "since": None if query.since is None else query.since.isoformat(),
-        "sources": list(query.sources),
-    }
-    found = {
-        "images": [asdict(hit) for hit in answer.images],
-        "texts": [asdict(hit) for hit in answer.texts],
-    }
-    document = {"query": asked, "model_id": answer.model_id, "points": answer.points, **found}
-    return json.dumps(document, indent=2, ensure_ascii=False)
-
-
-def answer_html(query: Query, answer: Answer, media: MediaStore | None) -> str:
+def answer_html(
+    query: Query,
+    answer: Answer,
+    media: MediaStore | None,
+    *,
+    explain: bool = False,
+) -> str:
     """One self-contained page.
 
     Args:
         media: where thumbnails are; None where none are kept.
+        explain: whether each card tells what speaks for it.
     """
-    calibrated = "The score is the calibrated probability that it is about the same entity."
-    alike = "Compared by likeness alone (cosine); no probability can be given."
+    hits = {"image": answer.images, "text": answer.texts}
+    titles = {"image": "Pictures", "text": "Texts"}
     return render_hits(
         HitsPage(
-            title=f"“{question(query)}”" if query.image is None else question(query).capitalize(),
+            title=f"“{question(query)}”" if query.asks == ("text",) else _capital(question(query)),
             lede=_lede(query),
             tiles=(
-                Tile("Pictures found", str(len(answer.images))),
-                Tile("Texts found", str(len(answer.texts))),
+                *(Tile(f"{titles[kind]} found", str(len(hits[kind]))) for kind in query.kinds),
                 Tile("Points in the store", f"{answer.points:,}"),
             ),
-            sections=(
-                Section(
-                    "Pictures", calibrated if query.asks == "text" else alike, _cards(answer.images, media)
-                ),
-                Section("Texts", calibrated if query.asks == "image" else alike, _cards(answer.texts, media)),
+            sections=tuple(
+                Section(titles[kind], _hint(query, kind), _cards(hits[kind], answer, media, explain))
+                for kind in query.kinds
             ),
             footer=(f"Model {answer.model_id}",),
+            picture=answer.thumbnail,
+            explanation=post_text(answer.explained.text),
         )
-    )
-
-
-def _lede(query: Query) -> str:
-    conditions = [f"the best {query.top} of each kind"]
-    if query.since is not None:
-        conditions.append(f"published since {query.since:%Y-%m-%d %H:%M} UTC")
-    if query.sources:
-        conditions.append(f"from {', '.join(one_line(source, 60) for source in query.sources)}")
-    return f"What the store holds: {', '.join(conditions)}."
-
-
-def _row(hit: Found) -> Sequence[str]:
-    return (
-        "" if hit.score is None else score_percent(hit.score),
-        f"{hit.cosine:.3f}",
-        one_line(hit.post_id, 28),
-        hit.published_at[:16].replace("T", " "),
-        one_line(", ".join(hit.entities), 28),
-        hit.text if hit.kind == "text" else f"picture {hit.image_id}",
-    )
-
-
-def _cards(found: Sequence[Found], media: MediaStore | None) -> tuple[Card, ...]:
-    return tuple(
-        Card(
-            heading=one_line(", ".join(hit.entities), 60) or ("Picture" if hit.kind == "image" else "Text"),
-            text=post_text(hit.text),
-            score=hit.cosine if hit.score is None else hit.score,
-            score_text=f"{hit.cosine:.3f}" if hit.score is None else score_percent(hit.score),
-            score_name="cosine" if hit.score is None else "match",
-            meta=_meta(hit),
-            explanation=post_text(hit.explanation),
-            has_picture=hit.kind == "image",
-            picture_id=one_line(hit.post_id, 60),
-            thumbnail=thumbnail_of(hit.content_hash, media),
-        )
-        for hit in found
     )
 
 
@@ -140,6 +73,60 @@ def default_media_store(store: str) -> Path:
     return Path(store) / "media"
 
 
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _hint(query: Query, kind: str) -> str:
+    if len(query.asks) > 1:
+        return _BOTH.format(other="text" if kind == "image" else "picture")
+    return _ALIKE if query.asks == (kind,) else _CALIBRATED
+
+
+def _lede(query: Query) -> str:
+    conditions = [f"the best {query.top} of each kind" if len(query.kinds) > 1 else f"the best {query.top}"]
+    if query.since is not None:
+        conditions.append(f"published since {query.since:%Y-%m-%d %H:%M} UTC")
+    if query.until is not None:
+        conditions.append(f"published until {query.until:%Y-%m-%d %H:%M} UTC")
+    for before, values in (("from", query.sources), ("in", query.langs), ("about", query.entities)):
+        if values:
+            conditions.append(f"{before} {' or '.join(one_line(value, 60) for value in values)}")
+    return f"What the store holds: {', '.join(conditions)}."
+
+
+def _cards(
+    found: Sequence[Found], answer: Answer, media: MediaStore | None, explain: bool
+) -> tuple[Card, ...]:
+    return tuple(
+        Card(
+            heading=one_line(", ".join(hit.entities), 60) or ("Picture" if hit.kind == "image" else "Text"),
+            text=post_text(hit.text),
+            score=hit.cosine if hit.score is None else hit.score,
+            score_text=f"{hit.cosine:.3f}" if hit.score is None else score_percent(hit.score),
+            score_name="cosine" if hit.score is None else "match",
+            meta=_meta(hit),
+            explanation=post_text(hit.explanation),
+            has_picture=hit.kind == "image",
+            picture_id=one_line(hit.post_id, 60),
+            thumbnail=thumbnail_of(hit.content_hash, media) if hit.kind == "image" else None,
+            badge=Badge("out of context?", "missed") if hit.out_of_context else None,
+            facts=_facts(hit, answer) if explain else (),
+        )
+        for hit in found
+    )
+
+
+def _facts(hit: Found, answer: Answer) -> tuple[tuple[str, str], ...]:
+    elsewhere = {"entities", "explanation", "published", "source", "copies"}  # on the card already
+    return tuple(
+        (name, one_line(value, _FACT_LIMIT)) for name, value in facts(hit, answer) if name not in elsewhere
+    )
+
+
 def _meta(hit: Found) -> str:
-    parts = [hit.post_id, hit.source, hit.published_at[:16].replace("T", " "), f"cosine {hit.cosine:.3f}"]
+    copies = f"{hit.copies} more with the same {hit.kind}" if hit.copies else ""
+    own = own_pair(hit) if hit.out_of_context else ""
+    published = hit.published_at[:16].replace("T", " ")
+    parts = [hit.post_id, hit.source, published, f"cosine {hit.cosine:.3f}", copies, own]
     return " · ".join(one_line(part, 80) for part in parts if part)

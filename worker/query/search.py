@@ -1,226 +1,177 @@
-"""`entityclip query`: what the store holds about a text or a picture. Reads only; workers may go on writing.
+"""`entityclip query`: what the store holds about a text, a picture, or both. Reads only; workers may go on.
 
-The vectors that are compared: a text asks for pictures (the model's trained direction, whose cosine is
-calibrated to a probability) and for texts alike; a picture asks for texts and for pictures alike.
+One model encodes the question and only its own collection is searched: the alias is looked up once, the
+model that it names is taken from those that are configured (`model`, `next_model`), and from then on the
+collection is called by its own name. So a switch of the alias in between mixes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from model.calibration import Calibration, PairParts
+from model.calibration import Calibration
+from worker.config import Config
 from worker.errors import ConfigError, FatalError, InvalidPost, Reason
-from worker.index import Hit, Search, VectorIndex, Where, served_model
+from worker.index import VectorIndex, served_model
+from worker.model_info import read_model
+from worker.query.candidates import Asked, Vector
+from worker.query.explanation import Explained, explained
+from worker.query.filters import check_values
+from worker.query.hits import Found, Scale, find
+from worker.query.picture import Picture, open_picture, read_picture
+from worker.query.question import Kind, Query
 from worker.store.client import Store, open_store
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
     from model.encoder import Encoder
-    from model.images import ResizeMode
-
-Kind = Literal["image", "text"]
-MOST_IMAGE_BYTES = 20 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A question; exactly one of `text` and `image` is given.
-
-    Args:
-        image: a picture file.
-        top: hits of each kind, at most.
-        since: only posts published at or after; posts without a date are left out then.
-        sources: only posts of these.
-
-    Raises:
-        ValueError: neither or both of text and image, or `top` out of range.
-    """
-
-    text: str = ""
-    image: Path | None = None
-    top: int = 10
-    since: datetime | None = None
-    sources: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if bool(self.text.strip()) == (self.image is not None):
-            raise ValueError("ask with a text or with --image FILE, one of the two")
-        if not 1 <= self.top <= 1000:
-            raise ValueError(f"--top must lie in 1 to 1000, got {self.top}")
-
-    @property
-    def asks(self) -> Kind:
-        """Which of the two was given."""
-        return "image" if self.image is not None else "text"
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One hit.
-
-    Args:
-        score: calibrated probability that it is about the same entity, 0 to 1; None where query and hit are
-            of one kind, for which no calibration exists.
-        cosine: cosine similarity, -1 to 1.
-        content_hash: of the picture's file, empty for a text.
-    """
-
-    kind: Kind
-    post_id: str
-    image_id: str
-    cosine: float
-    score: float | None
-    text: str
-    explanation: str
-    entities: tuple[str, ...]
-    source: str
-    published_at: str
-    url: str
-    content_hash: str
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Pictures first, then texts, each best first; `points` is what the store holds in all."""
+    """The hits, pictures first, each kind best first.
 
-    images: tuple[Found, ...]
-    texts: tuple[Found, ...]
+    Args:
+        points: what the collection holds in all.
+        intercept: what the linear score begins with, before any part.
+        thumbnail: a JPEG of the picture that was asked with.
+    """
+
+    found: tuple[Found, ...]
+    explained: Explained
     model_id: str
     points: int
+    intercept: float = 0.0
+    thumbnail: bytes | None = None
 
     @property
-    def found(self) -> tuple[Found, ...]:
-        return self.images + self.texts
+    def images(self) -> tuple[Found, ...]:
+        return tuple(hit for hit in self.found if hit.kind == "image")
+
+    @property
+    def texts(self) -> tuple[Found, ...]:
+        return tuple(hit for hit in self.found if hit.kind == "text")
 
 
-def run_query(
-    query: Query, target: str, alias: str, model: str, *, api_key: str | None = None, device: str = "cpu"
-) -> Answer:
+def run_query(query: Query, config: Config, *, ask_llm: bool = True) -> Answer:
     """Open the store, ask, close.
 
     Args:
-        target: folder of an embedded store, or a Qdrant URL.
-        model: a checkpoint's folder, or `tiny`.
+        ask_llm: whether the configured LLM may be asked how what the text names looks.
 
     Raises:
         ConfigError: no store there, nothing in it, or no such checkpoint.
         FatalError: the store was filled by another model.
         InvalidPost: the picture cannot be read.
+        UnknownValue: a filter names what no post has.
         TransientError: the store is away.
     """
-    from model.checkpoint import CheckpointError, load, model_id, resolve
-
-    try:
-        wanted = model_id(resolve(model))
-    except CheckpointError as error:
-        raise ConfigError(str(error)) from error
-    picture = None if query.image is None else _read_picture(query.image)
-    with open_store(target, api_key=api_key, create=False) as store:
-        _check_model(store, alias, wanted)
-        try:
-            checkpoint = load(model)
-        except CheckpointError as error:
-            raise ConfigError(str(error)) from error
-        index = VectorIndex(store, alias, wanted, checkpoint.config.architecture.embed_dim)
-        index.open_existing()
-        vector = _encode(query, picture, checkpoint, device)
-        return _ask(query, vector, index, Calibration.of(checkpoint.config.matching), wanted)
-
-
-def _check_model(store: Store, alias: str, wanted: str) -> None:
-    """Say so before the weights are read."""
-    served = served_model(store, alias)
-    if served not in (None, wanted):
-        raise FatalError(
-            f"the store at {store.target} was filled by model {served}, this one is {wanted}: "
-            "name that model with --model, or another --store"
+    data = b"" if query.image is None else read_picture(query.image, config)
+    with open_store(
+        config.store, api_key=config.store_api_key, timeout_s=config.store_timeout_s, create=False
+    ) as store:
+        model, index = open_served(store, config)
+        check_values(query, index)
+        checkpoint, encoder = _load(model, config.device)
+        calibration = Calibration.of(checkpoint.config.matching, config.match.threshold)
+        reads = _Reads(encoder.reads_explanations, "explanation_similarity" in calibration.needs)
+        about = explained(query, config, is_read=reads.any, ask_llm=ask_llm)
+        scale = Scale(calibration, lambda texts: _encode_alone(encoder, texts), config.match.own_below)
+        picture = None
+        if query.image is not None:
+            mode = checkpoint.config.preprocess.resize_mode
+            picture = open_picture(data, query.image, encoder.image_size, mode, config)
+        sides = _sides(query, picture, about.text, encoder)
+        alone = _row(_encode_alone(encoder, [about.text])) if reads.in_score and about.text else None
+        found = find(query, Asked(sides, alone), index, scale)
+        return Answer(
+            found,
+            about,
+            checkpoint.model_id,
+            index.count(),
+            intercept=calibration.fitted.intercept,
+            thumbnail=None if picture is None else picture.thumbnail,
         )
 
 
-def _ask(
-    query: Query, vector: NDArray[np.float32], index: VectorIndex, scale: Calibration, model_id: str
-) -> Answer:
-    where = Where(published_from=query.since, sources=query.sources)
-    kinds: tuple[Kind, ...] = ("image", "text")
-    requests = [Search(using=kind, vector=vector, limit=query.top, where=where) for kind in kinds]
-    images, texts = index.search(requests)
-    return Answer(
-        images=_found(images, "image", query.asks, scale),
-        texts=_found(texts, "text", query.asks, scale),
-        model_id=model_id,
-        points=index.count(),
-    )
+@dataclass(frozen=True, slots=True)
+class _Reads:
+    """Where the query's explanation counts."""
+
+    in_vector: bool
+    in_score: bool
+
+    @property
+    def any(self) -> bool:
+        return self.in_vector or self.in_score
 
 
-def _found(hits: Sequence[Hit], kind: Kind, asked: Kind, scale: Calibration) -> tuple[Found, ...]:
-    return tuple(
-        Found(
-            kind=kind,
-            post_id=_field(hit, "post_id"),
-            image_id=_field(hit, "image_id"),
-            cosine=hit.score,
-            score=scale.score(PairParts(hit.score)) if kind != asked else None,
-            text=_field(hit, "text"),
-            explanation=_field(hit, "explanation"),
-            entities=_entities(hit),
-            source=_field(hit, "source"),
-            published_at=_field(hit, "published_at"),
-            url=_field(hit, "url"),
-            content_hash=_field(hit, "content_hash") if kind == "image" else "",
+def _sides(query: Query, picture: Picture | None, explanation: str, encoder: Encoder) -> dict[Kind, Vector]:
+    sides: dict[Kind, Vector] = {}
+    if picture is not None:
+        sides["image"] = _row(encoder.encode_images(np.stack([picture.pixels])))
+    if "text" in query.asks:
+        sides["text"] = _row(encoder.encode_texts([query.text], [explanation]))
+    return sides
+
+
+def open_served(store: Store, config: Config) -> tuple[str, VectorIndex]:
+    """The configured model that the alias names, and its collection.
+
+    Raises:
+        ConfigError: there is nothing to read, or no such checkpoint.
+        FatalError: the alias names another model.
+    """
+    served = served_model(store, config.alias)
+    models = {name: read_model(name) for name in _models(config)}
+    if served is None:
+        raise ConfigError(
+            f"the store at {store.target} has no alias {config.alias!r}: index some posts first"
         )
-        for hit in hits
+    for name, info in models.items():
+        if info.id == served:
+            index = VectorIndex(store, config.alias, info.id, info.dim)
+            index.open_named()
+            return name, index
+    ours = " and ".join(info.id for info in models.values())
+    raise FatalError(
+        f"the store at {store.target} was filled by model {served}, "
+        f"{'this one is' if len(models) == 1 else 'these are'} {ours}: "
+        "name that model with --model, or another --store"
     )
 
 
-def _field(hit: Hit, name: str) -> str:
-    value = hit.payload.get(name)
-    return "" if value is None else str(value)
+def _models(config: Config) -> list[str]:
+    return [config.model, *([config.next_model] if config.next_model else [])]
 
 
-def _entities(hit: Hit) -> tuple[str, ...]:
-    value = hit.payload.get("entities")
-    return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
-
-
-def _read_picture(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST_IMAGE_BYTES + 1)
-    except OSError as error:
-        raise InvalidPost(Reason.IMAGE_UNAVAILABLE, f"{path}: {error.strerror}") from error
-    if len(data) > MOST_IMAGE_BYTES:
-        raise InvalidPost(Reason.IMAGE_TOO_LARGE, f"{path} is over {MOST_IMAGE_BYTES >> 20} MiB")
-    return data
-
-
-def _encode(query: Query, picture: bytes | None, checkpoint: Checkpoint, device: str) -> NDArray[np.float32]:
-    """[D] float32, L2-normalised."""
+def _load(model: str, device: str) -> tuple[Checkpoint, Encoder]:
+    """The model; what torch says about a device that it does not have becomes a line."""
+    from model.checkpoint import CheckpointError, load
     from model.encoder import Encoder
 
-    encoder = Encoder.of(checkpoint, device=device, batch_size=1)
-    if picture is None:
-        vector = encoder.encode_texts([query.text])[0]
-    else:
-        pixels = _pixels(picture, query.image, encoder, checkpoint.config.preprocess.resize_mode)
-        vector = encoder.encode_images(np.stack([pixels]))[0]
-    if not np.isfinite(vector).all():
-        raise InvalidPost(Reason.ENCODING_FAILED, "the model gives no vector for this query")
-    row: NDArray[np.float32] = vector
-    return row
-
-
-def _pixels(data: bytes, path: Path | None, encoder: Encoder, resize_mode: ResizeMode) -> NDArray[np.uint8]:
-    from model.images import ImageError, ImageLimits, decode, resize_for_model
-
     try:
-        image = decode(data, target=encoder.image_size, limits=ImageLimits())
-    except ImageError as error:
-        raise InvalidPost(Reason(error.reason), f"{path}: {error}") from error
-    return resize_for_model(image, encoder.image_size, resize_mode)
+        checkpoint = load(model)
+        return checkpoint, Encoder.of(checkpoint, device=device, batch_size=16)
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error
+    except (RuntimeError, AssertionError) as error:  # torch built without it, or no such device
+        line = (str(error).splitlines() or [""])[0]
+        raise ConfigError(f"the device {device!r} cannot be used: {line}") from error
+
+
+def _encode_alone(encoder: Encoder, explanations: Sequence[str]) -> Vector:
+    """Explanations as texts of their own. [B, D]"""
+    return encoder.encode_texts(explanations, [""] * len(explanations))
+
+
+def _row(vectors: Vector) -> Vector:
+    """The only row. [1, D] -> [D]"""
+    row: Vector = vectors[0]
+    if not np.isfinite(row).all():
+        raise InvalidPost(Reason.ENCODING_FAILED, "the model gives no vector for this query")
+    return row

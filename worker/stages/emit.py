@@ -109,7 +109,7 @@ class Emit:
         """Each match, with the headers of the post that found it."""
         for outcome in outcomes:
             for match in _matches(outcome):
-                yield _fitting(_match_forms(match, outcome.record.headers), self._limits.matches)
+                yield match_message(match, outcome.record.headers, self._limits.matches)
 
     def _letter_messages(self, outcomes: Sequence[Outcome]) -> Iterator[Message]:
         for outcome in outcomes:
@@ -125,6 +125,11 @@ class Emit:
 
 def _matches(outcome: Outcome) -> tuple[Match, ...]:
     return outcome.matches if isinstance(outcome, Matched) else ()
+
+
+def match_message(match: Match, headers: Headers, limit_bytes: int | None) -> Message:
+    """A match as it is sent; above the limit without what may be long."""
+    return _fitting(_match_forms(match, headers), limit_bytes)
 
 
 def _match_forms(match: Match, headers: Headers) -> Iterator[Message]:

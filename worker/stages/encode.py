@@ -34,12 +34,24 @@ class PostEncoder(Protocol):
         """Run both towers once."""
 
 
-class Encode:
-    """The step of the encode stage. One thread only; blocks as long as the model computes."""
+class ScalarEncoder(Protocol):
+    """What the stage needs of `worker.shared_model.SharedModel` for pairs to be scored by the head."""
 
-    def __init__(self, encoder: PostEncoder, model_id: str) -> None:
+    def encode_with_scalars(self, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """[B, S, S, 3] to [B, D], and to each picture's scalars, of one forward pass."""
+
+
+class Encode:
+    """The step of the encode stage. One thread only; blocks as long as the model computes.
+
+    Args:
+        head: gives the pictures' points the scalars that the matching head needs; None for none.
+    """
+
+    def __init__(self, encoder: PostEncoder, model_id: str, *, head: ScalarEncoder | None = None) -> None:
         self._encoder = encoder
         self._model_id = model_id
+        self._head = head
 
     def __call__(self, posts: Sequence[Prepared]) -> list[Encoded | DeadLettered]:
         """Encode each post, or refuse it.
@@ -50,19 +62,24 @@ class Encode:
         return bisected(posts, self._encode, _MODEL_ERRORS, self._refuse)
 
     def _encode(self, posts: Sequence[Prepared]) -> list[Encoded | DeadLettered]:
-        images = self._images([image.pixels for post in posts for image in post.images])
+        images, scalars = self._images([image.pixels for post in posts for image in post.images])
         texts = self._texts([(window, post.explanation.text) for post in posts for window in post.windows])
         results: list[Encoded | DeadLettered] = []
         for post in posts:
-            own_images, images = images[: len(post.images)], images[len(post.images) :]
+            count = len(post.images)
+            own_images, images = images[:count], images[count:]
+            own_scalars, scalars = (None, None) if scalars is None else (scalars[:count], scalars[count:])
             own_texts, texts = texts[: len(post.windows)], texts[len(post.windows) :]
-            results.append(self._result(post, own_images, own_texts))
+            results.append(self._result(post, own_images, own_scalars, own_texts))
         return results
 
-    def _images(self, pixels: Sequence[Pixels]) -> NDArray[np.float32]:
+    def _images(self, pixels: Sequence[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """The vectors and, with the matching head, the scalars."""
         if not pixels:
-            return np.empty((0, self._encoder.dim), np.float32)
-        return self._encoder.encode_images(np.stack(pixels))
+            return np.empty((0, self._encoder.dim), np.float32), None
+        if self._head is not None:
+            return self._head.encode_with_scalars(np.stack(pixels))
+        return self._encoder.encode_images(np.stack(pixels)), None
 
     def _texts(self, texts: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         if not texts:
@@ -70,14 +87,28 @@ class Encode:
         return self._encoder.encode_texts([text for text, _ in texts], [other for _, other in texts])
 
     def _result(
-        self, post: Prepared, images: NDArray[np.float32], texts: NDArray[np.float32]
+        self,
+        post: Prepared,
+        images: NDArray[np.float32],
+        scalars: NDArray[np.float32] | None,
+        texts: NDArray[np.float32],
     ) -> Encoded | DeadLettered:
-        for vectors, kind in ((images, "image"), (texts, "text window")):
+        checked = [(images, "image"), (texts, "text window")]
+        if scalars is not None:
+            checked.append((scalars, "image"))  # the store takes JSON, which has no NaN
+        for vectors, kind in checked:
             without = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
             if len(without):
                 detail = f"the model gave no vector for {kind} {without[0]}"
                 return DeadLettered(post.record, Reason.ENCODING_FAILED, detail, STAGE)
-        return Encoded(post, post_points(post, list(images), list(texts), self._model_id))
+        points = post_points(
+            post,
+            list(images),
+            list(texts),
+            self._model_id,
+            image_scalars=None if scalars is None else list(scalars),
+        )
+        return Encoded(post, points)
 
     def _refuse(self, post: Prepared, error: Exception) -> Encoded | DeadLettered:
         try:

@@ -16,7 +16,7 @@ from worker.types import DeadLettered, Gathered, ImageRef, Prepared, PreparedIma
 from worker.windows import text_windows
 
 STAGE = "prepare"
-_THUMBNAIL_SIDE = 256
+_THUMBNAIL_SIDE = 384
 _NOT_THE_POSTS_FAULT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 
 
@@ -82,6 +82,8 @@ class Preparer:
         limits: of one image.
         fits: whether a text fits the model's context, and its explanation too if the model reads those.
         media: where thumbnails are kept; None for nowhere.
+        media_side: longer side of a thumbnail, pixels.
+        next_input: size and resize mode of the model that takes this one's place; None where there is none.
     """
 
     def __init__(
@@ -93,11 +95,15 @@ class Preparer:
         limits: ImageLimits,
         fits: Callable[[str, str], bool],
         media: MediaStore | None = None,
+        media_side: int = _THUMBNAIL_SIDE,
+        next_input: tuple[int, ResizeMode] | None = None,
     ) -> None:
         self._loader, self._limits, self._fits, self._media = loader, limits, fits, media
-        self._image_size: int = image_size
-        self._resize_mode: ResizeMode = resize_mode
-        self._target = max(image_size, _THUMBNAIL_SIDE) if media else image_size
+        self._input: tuple[int, ResizeMode] = (image_size, resize_mode)
+        self._next_input = None if next_input == self._input else next_input
+        self._media_side = media_side
+        sizes = [image_size, *([next_input[0]] if next_input else []), *([media_side] if media else [])]
+        self._target = max(sizes)
 
     def prepare(self, post: Gathered) -> Prepared | DeadLettered:
         """Load, decode and cut; blocks for the disk. Gives back the memory of what was fetched.
@@ -125,7 +131,8 @@ class Preparer:
         content_hash = hashlib.sha256(data).hexdigest()
         small = None
         if self._media is not None:
-            small = thumbnail(picture, _THUMBNAIL_SIDE)
+            small = thumbnail(picture, self._media_side)
             self._media.put(content_hash, small)
-        pixels = resize_for_model(picture, self._image_size, self._resize_mode)
-        return PreparedImage(ref.id, pixels, content_hash, small)
+        pixels = resize_for_model(picture, *self._input)
+        beside = None if self._next_input is None else resize_for_model(picture, *self._next_input)
+        return PreparedImage(ref.id, pixels, content_hash, small, beside)

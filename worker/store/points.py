@@ -55,6 +55,7 @@ class Where:
         published_from, published_to: both ends included; must know their offset.
         indexed_to: stored at that time or before; points that do not say when are left out.
         entities: at least one of them.
+        content_hashes: of the picture's file, or of the text.
         undated: only points without `published_at`.
     """
 
@@ -68,6 +69,7 @@ class Where:
     langs: tuple[str, ...] = ()
     entities: tuple[str, ...] = ()
     explanation_statuses: tuple[str, ...] = ()
+    content_hashes: tuple[str, ...] = ()
     undated: bool = False
 
 
@@ -136,6 +138,7 @@ def where_filter(where: Where) -> m.Filter | None:
     must += field_is("lang", where.langs)
     must += field_is("entities", where.entities)
     must += field_is("explanation_status", where.explanation_statuses)
+    must += field_is("content_hash", where.content_hashes)
     must += _between("published_at", where.published_from, where.published_to)
     must += _between("indexed_at", None, where.indexed_to)
     if where.undated:

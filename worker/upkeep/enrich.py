@@ -1,8 +1,8 @@
 """`entityclip enrich`: explain posts later that went by without an explanation.
 
-Only payloads change (`explanation`, `explanation_status`): the served vectors do not read explanations, so no
-vector changes and no pair is found that was not there before. What is written is no longer looked for, so a
-run that was stopped goes on where it was.
+Many posts are asked about at once; what is explained is written in batches (`worker.upkeep.rewriting`), for a
+model may have to encode them anew. What is written is no longer looked for, so a run that was stopped goes on
+where it was.
 
 The text that is explained is that of the post's first window, which is what the store holds of it.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Protocol
 
@@ -19,7 +20,9 @@ from worker.errors import TransientError, WorkerError
 from worker.index import Point, VectorIndex, Where
 from worker.media import MediaStore
 from worker.types import Explanation, ExplanationStatus, Post
+from worker.upkeep.rewriting import Explained, Rewrite
 
+_BATCH = 32  # posts that are written at once, at most
 _FAILURES = 50  # posts one after the other that the LLM failed for: it is away
 _WRITTEN = {ExplanationStatus.GENERATED, ExplanationStatus.UNKNOWN}
 
@@ -37,11 +40,12 @@ class Enrichment:
     Args:
         index: open for writing or reading through an alias that names this model's collection.
         statuses: of the points that are explained.
+        rewrite: what brings the store to what was explained.
         media: where pictures are, for an explainer that looks at them.
         on_points: told how many points were dealt with, each time some were.
 
-    `counts` holds the posts by what became of them: `generated`, `unknown`, `failed` or `none`; and
-    `points`, those that were written.
+    `counts` holds the posts by what became of them: `generated`, `unknown`, `failed` or `none`; and the
+    fields of `Rewritten`.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Enrichment:
         index: VectorIndex,
         explainer: PostExplainer,
         statuses: Sequence[ExplanationStatus],
+        rewrite: Rewrite,
         *,
         media: MediaStore | None = None,
         on_points: Callable[[int], object] = lambda number: None,
@@ -57,12 +62,14 @@ class Enrichment:
         self._index = index
         self._explainer = explainer
         self._statuses = tuple(statuses)
+        self._rewrite = rewrite
+        self._explained: asyncio.Queue[Explained | None] = asyncio.Queue(2 * _BATCH)
         self._media = media
         self._on_points = on_points
         self._failures = 0
 
     async def run(self, *, limit: int | None = None, concurrency: int = 32) -> None:
-        """Explain what is to be explained, so many posts at once.
+        """Explain what is to be explained, so many posts at once; once.
 
         Args:
             limit: posts at most.
@@ -71,17 +78,29 @@ class Enrichment:
             TransientError: the store is away, or the LLM fails for every post; run it again.
             FatalError: the store refuses.
         """
+        failure: WorkerError | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._write_all())
+                failure = await self._explain_all(limit, concurrency)
+                await self._explained.put(None)  # what was explained before a failure is written too
+        except* WorkerError as errors:
+            failure = _first(errors)
+        if failure is not None:
+            raise failure
+
+    async def _explain_all(self, limit: int | None, concurrency: int) -> WorkerError | None:
+        """Ask about every post; the error that ended it, if one did."""
         posts = waiting_posts(self._index, self._statuses, limit)
         turn = asyncio.Lock()
+        failure: WorkerError | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(concurrency):
                     group.create_task(self._work(posts, turn))
         except* WorkerError as errors:
-            failure = errors
-        else:
-            return
-        raise _first(failure)
+            failure = _first(errors)
+        return failure
 
     async def _work(self, posts: Iterator[str], turn: asyncio.Lock) -> None:
         while True:
@@ -89,19 +108,20 @@ class Enrichment:
                 post_id = await asyncio.to_thread(next, posts, None)
             if post_id is None:
                 return
-            await self._enrich(post_id)
+            await self._explain(post_id)
 
-    async def _enrich(self, post_id: str) -> None:
+    async def _explain(self, post_id: str) -> None:
         points = await asyncio.to_thread(lambda: list(self._index.scroll(Where(post_id=post_id))))
         waiting = [point for point in points if point.payload.get("explanation_status") in self._statuses]
         if not waiting:
             return  # deleted, or explained by a worker meanwhile
-        explanation = await self._explainer.explain(stored_post(points), await self._picture(points))
+        post = stored_post(points)
+        explanation = _begun(waiting) or await self._explainer.explain(post, await self._picture(points))
         self._note(explanation.status)
         if explanation.status in _WRITTEN:
-            await asyncio.to_thread(self._write, waiting, explanation)
-            self.counts["points"] += len(waiting)
-        self._on_points(len(waiting))
+            await self._explained.put(Explained(post, tuple(waiting), explanation))
+        else:
+            self._on_points(len(waiting))
 
     def _note(self, status: ExplanationStatus) -> None:
         self.counts[status.value] += 1
@@ -109,11 +129,23 @@ class Enrichment:
         if self._failures >= _FAILURES:
             raise TransientError(f"the LLM failed for {self._failures} posts one after the other")
 
-    def _write(self, points: Sequence[Point], explanation: Explanation) -> None:
-        fields = {"explanation": explanation.text, "explanation_status": explanation.status.value}
-        for point in points:
-            content_hash = str(point.payload.get("content_hash", ""))
-            self._index.update(point.id, {}, fields, content_hash=content_hash)
+    async def _write_all(self) -> None:
+        while batch := await self._next_batch():
+            done = await asyncio.to_thread(self._rewrite, batch)
+            self.counts.update(asdict(done))
+            self._on_points(sum(len(post.points) for post in batch))
+
+    async def _next_batch(self) -> list[Explained]:
+        """Those that wait, at least one; none at the end."""
+        batch: list[Explained] = []
+        while len(batch) < _BATCH and not (batch and self._explained.empty()):
+            post = await self._explained.get()
+            if post is None:
+                if batch:
+                    self._explained.put_nowait(None)  # for the next call
+                break
+            batch.append(post)
+        return batch
 
     async def _picture(self, points: Sequence[Point]) -> bytes | None:
         hashes = [point.payload.get("content_hash") for point in points if _is_image(point)]
@@ -123,6 +155,13 @@ class Enrichment:
             return await asyncio.to_thread(self._media.get, str(hashes[0]))
         except ValueError:  # a store that others filled may hold any hash
             return None
+
+
+def _begun(waiting: Sequence[Point]) -> Explanation | None:
+    """The explanation that a run wrote which was killed before it wrote the status."""
+    texts = (str(point.payload.get("explanation") or "") for point in waiting)
+    text = next(filter(None, texts), None)
+    return None if text is None else Explanation(text, ExplanationStatus.GENERATED)
 
 
 def waiting_posts(

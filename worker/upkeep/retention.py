@@ -10,12 +10,12 @@ import random
 import threading
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import structlog
 
 from worker.errors import FatalError, TransientError
-from worker.index import VectorIndex, Where
+from worker.index import Where
 from worker.media import MediaStore
 from worker.observe.metrics import Metrics
 
@@ -25,6 +25,16 @@ _JITTER = 0.1  # so that workers which were started together do not stay togethe
 _LEAVE_S = 1.0
 
 log = structlog.stdlib.get_logger("worker.upkeep.retention")
+
+
+class AgingPoints(Protocol):
+    """What retention needs of `worker.index.VectorIndex`."""
+
+    def count(self, kind: str | None = None, *, where: Where | None = None) -> int:
+        """How many points match."""
+
+    def delete(self, where: Where) -> None:
+        """Delete the points that match."""
 
 
 class Retention:
@@ -42,7 +52,7 @@ class Retention:
 
     def __init__(
         self,
-        index: VectorIndex,
+        index: AgingPoints,
         days: float,
         metrics: Metrics,
         media: MediaStore | None = None,

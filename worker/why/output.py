@@ -36,6 +36,7 @@ _PAIRS = (
     Column("cosine", "right"),
     Column("text rank", "right"),
     Column("picture rank", "right"),
+    Column("other parts"),
     Column("text", wide=True),
     Column("picture", wide=True),
 )
@@ -45,7 +46,8 @@ def why_json(answer: Explained) -> str:
     """Everything, indented."""
 
     def pair(found: Pair) -> dict[str, Any]:
-        return {"matches": found.matches, **asdict(found)}
+        fields = asdict(found)
+        return {"matches": found.matches, **fields.pop("parts"), **fields}
 
     document = asdict(answer)
     document["pairs"] = list(map(pair, answer.pairs))
@@ -132,14 +134,33 @@ def _letter_row(letter: Mapping[str, Any]) -> Sequence[str]:
 
 def _pair_row(pair: Pair) -> Sequence[str]:
     return (
-        "match" if pair.matches else ", ".join(pair.rules),
+        _verdict(pair),
         f"{pair.score:.3f}",
         f"{pair.cosine:.3f}",
         "" if pair.text_rank is None else str(pair.text_rank),
         "" if pair.image_rank is None else str(pair.image_rank),
+        _parts(pair),
         f"{pair.text_post_id} window {pair.window}",
         f"{pair.image_post_id} image {pair.image_id}",
     )
+
+
+def _verdict(pair: Pair) -> str:
+    if not pair.matches:
+        return ", ".join(pair.rules)
+    return "match" + "".join(f", {one_line(post)} is out of context" for post in pair.out_of_context)
+
+
+def _parts(pair: Pair) -> str:
+    """The parts of the score that there are, beside the cosine, and the posts' own scores."""
+    named = (
+        ("entities", pair.parts.entity_overlap),
+        ("explanation", pair.parts.explanation_similarity),
+        ("matching head", pair.parts.itm),
+        ("text's own", pair.text_own_score),
+        ("picture's own", pair.image_own_score),
+    )
+    return ", ".join(f"{name} {value:.2f}" for name, value in named if value is not None)
 
 
 def _minute(moment: str) -> str:

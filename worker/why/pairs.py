@@ -15,13 +15,26 @@ import numpy as np
 from model.calibration import PairParts
 from worker.ids import match_id
 from worker.index import Hit, Point, Search, VectorIndex
-from worker.matching import Matcher, MatchRules
+from worker.matching import Candidate, Matcher, MatchRules, PairEvidence, entities_of
+from worker.matching.matcher import out_of_context
 from worker.transport.base import Partition, Record
 from worker.types import Encoded, Match, Post, Prepared
 
 _RANKED = 1000  # how far down a rank is looked for
 _SLACK = 1e-4  # the engine computes cosines in another order than we do
-_PARTNER_FIELDS = ("post_id", "kind", "image_id", "window", "published_at")
+_PARTNER_FIELDS = (
+    "post_id",
+    "kind",
+    "image_id",
+    "window",
+    "published_at",
+    "text",
+    "explanation",
+    "entities",
+    "lang",
+    "own_cosine",
+    "itm",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +42,9 @@ class Pair:
     """A text window and an image, and what the matcher makes of them.
 
     Args:
-        cosine: -1 to 1.
+        parts: of the score, as far as the rules ask for them.
         score: calibrated probability that both show the same entity, 0 to 1.
+        text_own_score, image_own_score, out_of_context: as in `worker.types.Match`.
         text_rank: the image's place among all that the text may be matched with, from 1; None beyond the
             thousandth place, where a rule leaves it out, or where the text is not of a post asked about.
         image_rank: the text's place, likewise.
@@ -41,11 +55,18 @@ class Pair:
     window: int
     image_post_id: str
     image_id: str
-    cosine: float
+    parts: PairParts
     score: float
+    text_own_score: float | None
+    image_own_score: float | None
+    out_of_context: tuple[str, ...]
     text_rank: int | None
     image_rank: int | None
     rules: tuple[str, ...]
+
+    @property
+    def cosine(self) -> float:
+        return self.parts.cosine
 
     @property
     def matches(self) -> bool:
@@ -62,26 +83,32 @@ class _Judge:
 
     index: VectorIndex
     rules: MatchRules
+    evidence: PairEvidence
     both_sides: bool
     found: dict[str, Match] = field(default_factory=dict)
 
     def match(self, posts: Sequence[Sequence[Point]]) -> None:
         """Match these posts as the pipeline would now."""
-        matcher = Matcher(self.index.search, self.rules)
+        matcher = Matcher(self.index.search, self.rules, evidence=self.evidence)
         for matches in matcher.match([_encoded(points) for points in posts if points]):
             self.found |= {match.match_id: match for match in matches}
 
     def pair(self, text: Point, image: Point, cosine: float, ranks: tuple[int | None, int | None]) -> Pair:
         """The pair with every rule that stands between the two."""
-        score = self.rules.calibration.score(PairParts(cosine))
+        candidate = Candidate(text, image, cosine)
+        (parts,) = self.evidence([candidate])
+        score = self.rules.calibration.score(parts)
         is_match = match_id(text.id, image.id, self.rules.model_id) in self.found
         return Pair(
             text_post_id=str(text.payload["post_id"]),
             window=int(part(text)),
             image_post_id=str(image.payload["post_id"]),
             image_id=part(image),
-            cosine=cosine,
+            parts=parts,
             score=score,
+            text_own_score=self.rules.own_score(text.payload),
+            image_own_score=self.rules.own_score(image.payload),
+            out_of_context=out_of_context(candidate, self.rules) if is_match else (),
             text_rank=ranks[0],
             image_rank=ranks[1],
             rules=() if is_match else tuple(self._between(text, image, score, ranks)),
@@ -97,6 +124,10 @@ class _Judge:
             rules.append("below the threshold")
         if not self._is_within_window(text, image):
             rules.append("outside the date window")
+        if self.rules.same_lang and _lang(text) != _lang(image):
+            rules.append("another language")
+        if self.rules.share_entity and not set(entities_of(text.payload)) & set(entities_of(image.payload)):
+            rules.append("no entity in common")
         return rules or [self._crowded_out(text, image, ranks)]
 
     def _crowded_out(self, text: Point, image: Point, ranks: tuple[int | None, int | None]) -> str:
@@ -135,10 +166,14 @@ class _Judge:
 
 
 def pairs_between(
-    index: VectorIndex, rules: MatchRules, first: Sequence[Point], second: Sequence[Point]
+    index: VectorIndex,
+    rules: MatchRules,
+    evidence: PairEvidence,
+    first: Sequence[Point],
+    second: Sequence[Point],
 ) -> tuple[Pair, ...]:
-    """Every pair of a text of the one and an image of the other post, best first."""
-    judge = _Judge(index, rules, both_sides=True)
+    """Every pair of a text of the one and an image of the other post, nearest first."""
+    judge = _Judge(index, rules, evidence, both_sides=True)
     judge.match([first, second])
     pairs = []
     for texts, images in ((first, second), (second, first)):
@@ -150,9 +185,11 @@ def pairs_between(
     return tuple(sorted(pairs, key=lambda pair: -pair.cosine))
 
 
-def partners_of(index: VectorIndex, rules: MatchRules, points: Sequence[Point], top: int) -> tuple[Pair, ...]:
+def partners_of(
+    index: VectorIndex, rules: MatchRules, evidence: PairEvidence, points: Sequence[Point], top: int
+) -> tuple[Pair, ...]:
     """For each point its nearest of the other kind, whatever the rules say of them."""
-    judge = _Judge(index, rules, both_sides=False)
+    judge = _Judge(index, rules, evidence, both_sides=False)
     judge.match([points])
     requests = [
         Search(
@@ -175,8 +212,14 @@ def partners_of(index: VectorIndex, rules: MatchRules, points: Sequence[Point], 
 
 
 def _encoded(points: Sequence[Point]) -> Encoded:
-    """A stored post as the matcher takes it: of the post it reads the id and the date."""
-    post = Post(str(points[0].payload["post_id"]), published_at=_date(points[0]))
+    """A stored post as the matcher takes it: of the post it reads what the rules are about."""
+    payload = points[0].payload
+    post = Post(
+        str(payload["post_id"]),
+        published_at=_date(points[0]),
+        lang=_lang(points[0]),
+        entities=entities_of(payload),
+    )
     record = Record(Partition("", 0), 0, None, None)
     return Encoded(Prepared(record, post, (), ()), tuple(points))
 
@@ -195,6 +238,11 @@ def is_text(point: Point) -> bool:
 
 def part(point: Point) -> str:
     return str(point.payload.get("window" if is_text(point) else "image_id", ""))
+
+
+def _lang(point: Point) -> str | None:
+    lang = point.payload.get("lang")
+    return None if lang is None else str(lang)
 
 
 def _date(point: Point) -> datetime | None:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker.config import Config
+from worker.errors import ConfigError
 from worker.index import Point, VectorIndex, Where, served_model
-from worker.matching import match_rules
+from worker.matching import MatchRules, PairEvidence, asks_model, match_rules
 from worker.model_info import ModelInfo, read_model
+from worker.shared_model import SharedModel, share_model
 from worker.store.client import Store, open_store
 from worker.transport.spec import Spec
 from worker.why.pairs import Pair, pairs_between, part, partners_of
@@ -101,13 +103,16 @@ def explain_why(asked: Asked, config: Config) -> Explained:
         config.store, api_key=config.store_api_key, timeout_s=config.store_timeout_s, create=False
     ) as store:
         index = _open(store, config.alias, model)
+        evidence = None if index is None else PairEvidence(rules, index.get, _pair_model(config, rules))
         points = {post: _points(index, post) for post in asked.posts}
         partners: dict[str, tuple[Pair, ...]] = {}
         pairs: tuple[Pair, ...] = ()
-        if index is not None and len(asked.posts) == 1:
-            partners = {post: partners_of(index, rules, those, asked.top) for post, those in points.items()}
-        elif index is not None:
-            pairs = pairs_between(index, rules, *points.values())
+        if index is not None and evidence is not None and len(asked.posts) == 1:
+            partners = {
+                post: partners_of(index, rules, evidence, those, asked.top) for post, those in points.items()
+            }
+        elif index is not None and evidence is not None:
+            pairs = pairs_between(index, rules, evidence, *points.values())
     outcomes, letters = _records(asked, config)
     stories = tuple(
         Story(
@@ -131,6 +136,24 @@ def _open(store: Store, alias: str, model: ModelInfo) -> VectorIndex | None:
     index = VectorIndex(store, alias, model.id, model.dim)
     index.open_existing()
     return index
+
+
+def _pair_model(config: Config, rules: MatchRules) -> SharedModel | None:
+    """The model, where the score of a pair needs more than the store: reading it takes seconds.
+
+    Raises:
+        ConfigError: the model cannot be used.
+    """
+    if not asks_model(rules):
+        return None
+    from model.checkpoint import CheckpointError, load
+    from model.encoder import Encoder
+
+    try:
+        checkpoint = load(config.model)
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error
+    return share_model(checkpoint, Encoder.of(checkpoint, device=config.device), rules)
 
 
 def _points(index: VectorIndex | None, post: str) -> list[Point]:

@@ -1,0 +1,133 @@
+"""The benchmarks of matching and search: what their numbers are counted from, and each once, small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks.matching_posts import Mix, Planned, Truth, halves, pictures_needed, plan
+from benchmarks.matching_report import Options, markdown
+from benchmarks.matching_scores import emission, flags
+from benchmarks.matching_stream import measure_stream
+from benchmarks.search_recall import recall, run, table
+from benchmarks.search_vectors import SearchVectors
+from model.flagnews.entities import folds, real_entities
+
+MIX = Mix(pairs=3, lone_texts=1, lone_pictures=1, right=2, swapped=2)
+
+
+def test_the_two_halves_share_no_look_and_split_the_unseen_ones_evenly() -> None:
+    one, two = halves(0, seed=3)
+    unseen = {look for look, fold in folds(real_entities()).items() if fold == 0}
+    assert not set(one) & set(two)
+    assert abs(len(unseen & set(one)) - len(unseen & set(two))) <= 1
+
+
+def test_a_stream_holds_what_its_mix_says() -> None:
+    planned = plan(list(range(50)), 1, MIX, "a", seed=0)
+    truth = Truth.of(planned)
+    assert len(planned) == MIX.posts
+    assert (len(truth.both), len(truth.swapped)) == (4, 2)
+    assert len(truth.pairs) == MIX.pairs + MIX.right + MIX.swapped
+
+
+def test_posts_of_two_streams_are_no_pair() -> None:
+    truth = Truth.of([Planned("a", 0, text=5, picture=None), Planned("b", 1, text=None, picture=5)])
+    assert not truth.pairs
+
+
+def test_a_posts_own_text_and_picture_are_no_pair() -> None:
+    truth = Truth.of([Planned("a", 0, text=5, picture=5), Planned("b", 0, text=None, picture=5)])
+    assert truth.pairs == {("a", "b")}
+
+
+def test_pictures_needed_is_of_the_look_shown_most() -> None:
+    planned = [Planned("a", 0, None, 1), Planned("b", 1, 2, 1), Planned("c", 1, None, 2)]
+    assert pictures_needed(planned) == 2
+
+
+def test_a_plan_refuses_more_looks_than_there_are() -> None:
+    with pytest.raises(ValueError, match="a stream holds 11 looks, there are 3"):
+        plan([1, 2, 3], 1, MIX, "a", seed=0)
+
+
+@pytest.fixture
+def truth() -> Truth:
+    """Text a and picture b of look 1; text c, without a partner, of look 2; picture d of look 3."""
+    return Truth.of(
+        [
+            Planned("a", 0, 1, None),
+            Planned("b", 0, None, 1),
+            Planned("c", 0, 2, None),
+            Planned("d", 0, None, 3),
+        ]
+    )
+
+
+def test_emission_counts_wrong_matches_against_precision_alone(truth: Truth) -> None:
+    found = emission([("a", "b"), ("c", "d")], truth, {1, 2, 3})
+    assert (found.precision, found.recall, found.coverage) == (0.5, 1.0, 1.0)
+
+
+def test_emission_leaves_out_texts_of_other_looks(truth: Truth) -> None:
+    found = emission([("a", "b"), ("c", "d")], truth, {2})
+    assert (found.emitted, found.precision, found.pairs) == (1, 0.0, 0)
+
+
+def test_a_wrong_match_covers_a_post_that_has_a_partner(truth: Truth) -> None:
+    assert emission([("a", "d")], truth, {1}).coverage == 0.5
+
+
+def test_no_match_has_no_precision(truth: Truth) -> None:
+    assert emission([], truth, {1}).precision is None
+
+
+def test_without_matches_nothing_is_flagged() -> None:
+    truth = Truth.of([Planned("a", 0, 1, 2), Planned("b", 0, None, 1)])
+    found = flags([], truth)
+    assert (found.swapped, found.flagged, found.matched_swapped) == (1, 0, 0)
+
+
+def unit(rng: np.random.Generator, count: int, dim: int = 16) -> NDArray[np.float32]:
+    vectors = rng.standard_normal((count, dim), np.float32)
+    unit_rows: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit_rows
+
+
+def test_recall_counts_a_tie_in_place_of_the_tenth() -> None:
+    cosines = np.array([0.9] * 9 + [0.5, 0.5, 0.1], np.float32)
+    assert recall(cosines, np.arange(12), [*range(9), 10]) == 1.0
+
+
+def test_recall_does_not_count_what_the_filter_excludes() -> None:
+    cosines = np.linspace(1, 0, 40, dtype=np.float32)
+    assert recall(cosines, np.arange(0, 40, 2), list(range(10))) == 0.5
+
+
+def test_recall_counts_a_hit_once() -> None:
+    assert recall(np.linspace(1, 0, 40, dtype=np.float32), np.arange(40), [0] * 10) == 0.1
+
+
+def test_searching_a_small_embedded_store_is_exact_with_and_without_the_time_filter() -> None:
+    rng = np.random.default_rng(0)
+    queries = {"text→image": unit(rng, 4), "image→text": unit(rng, 4)}
+    loaded, answers = run(SearchVectors(unit(rng, 400), unit(rng, 400), queries), [800])
+    assert [answer.recall for answer in answers] == [1.0] * 4
+    assert "| 800 | text→image |" in table(loaded, answers)
+
+
+def test_more_points_than_vectors_are_refused() -> None:
+    vectors = unit(np.random.default_rng(0), 10)
+    with pytest.raises(ValueError, match="100 points asked for"):
+        run(SearchVectors(vectors, vectors, {}), [100])
+
+
+def test_the_worker_is_measured_on_drawn_streams(random_checkpoint: Path, tmp_path: Path) -> None:
+    options = Options(str(random_checkpoint), streams=1, mix=MIX, scenes=2)
+    result = measure_stream(options, tmp_path / "work", tmp_path / "cache")
+    assert result.posts == 2 * MIX.posts
+    assert all(variant.quality.right > 0 for variant in result.variants)
+    assert "Out of context" in markdown(result, options)

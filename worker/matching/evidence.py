@@ -1,0 +1,207 @@
+"""The parts that a pair's score is made of, beyond the cosine that a search brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.calibration import PairParts
+from model.lru import LruCache
+from worker.index import Point
+from worker.matching.rules import MatchRules
+
+Vector = NDArray[np.float32]
+_KEPT_BYTES = 16 << 20
+_POINTS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A text and a picture that may match.
+
+    Args:
+        text, image: the one that was found rather than asked about has no vectors.
+        cosine: of the two vectors.
+    """
+
+    text: Point
+    image: Point
+    cosine: float
+
+
+class PairModel(Protocol):
+    """What is asked of `worker.shared_model.SharedModel`."""
+
+    @property
+    def scalars(self) -> int:
+        """How many scalars of the matching head a picture has."""
+
+    def encode_texts(self, texts: Sequence[str], explanations: Sequence[str]) -> Vector:
+        """B texts, each with its explanation or none, to [B, D]; a NaN row where there is no vector."""
+
+    def logits(
+        self,
+        texts: Sequence[tuple[str, str]],
+        images: Vector,
+        scalars: Vector,
+        pairs: Sequence[tuple[int, int]],
+    ) -> Vector:
+        """The matching head's logit of each pair of places. [P] float32."""
+
+
+def free_parts(candidates: Sequence[Candidate]) -> list[PairParts]:
+    """The parts that need neither model nor store."""
+    return [
+        PairParts(
+            one.cosine, entity_overlap=_overlap(*map(entities_of, (one.text.payload, one.image.payload)))
+        )
+        for one in candidates
+    ]
+
+
+class PairEvidence:
+    """The parts of candidates' scores, as far as the rules ask for them. One thread at a time.
+
+    What is costly is asked once a batch, and only of candidates that may still be matches: the pictures'
+    vectors of the store, explanations and texts of the model.
+
+    Args:
+        get: `VectorIndex.get`, whose errors pass through.
+        model: None where `asks_model` says that none is needed.
+        kept_bytes: of explanations' vectors kept.
+    """
+
+    def __init__(
+        self,
+        rules: MatchRules,
+        get: Callable[..., list[Point]],
+        model: PairModel | None,
+        *,
+        kept_bytes: int = _KEPT_BYTES,
+    ) -> None:
+        self._rules = rules
+        self._get = get
+        self._model = model if asks_model(rules) else None
+        self._explanations: LruCache[str, Vector] = LruCache(
+            kept_bytes, lambda text, vector: 4 * len(text) + vector.nbytes
+        )
+
+    def __call__(self, candidates: Sequence[Candidate]) -> list[PairParts]:
+        """The parts of each candidate, in their order."""
+        found = free_parts(candidates)
+        places = [place for place, parts in enumerate(found) if self._may_match(parts)]
+        if self._model is None or not places:
+            return found
+        chosen = [candidates[place] for place in places]
+        vectors = self._image_vectors(chosen)
+        similarities = self._similarities(self._model, chosen, vectors)
+        logits = self._logits(self._model, chosen, vectors)
+        for place, similarity, logit in zip(places, similarities, logits, strict=True):
+            found[place] = replace(found[place], explanation_similarity=similarity, itm=logit)
+        return found
+
+    def _may_match(self, parts: PairParts) -> bool:
+        """Whether the costly parts can make it a match, or it is one and they are to be told."""
+        calibration = self._rules.calibration
+        if calibration.needs & {"explanation_similarity", "itm"}:
+            least = calibration.least_cosine()
+            return least is None or parts.cosine >= least
+        return calibration.score(parts) >= calibration.threshold
+
+    def _image_vectors(self, candidates: Sequence[Candidate]) -> dict[str, Vector]:
+        """The pictures' vectors by point id; of those that are deleted by now, none."""
+        known = {one.image.id: one.image.vectors["image"] for one in candidates if one.image.vectors}
+        missing = sorted({one.image.id for one in candidates} - known.keys())
+        for start in range(0, len(missing), _POINTS_AT_ONCE):
+            points = self._get(missing[start : start + _POINTS_AT_ONCE], with_vectors=True)
+            known |= {point.id: point.vectors["image"] for point in points if "image" in point.vectors}
+        return known
+
+    def _similarities(
+        self, model: PairModel, candidates: Sequence[Candidate], vectors: Mapping[str, Vector]
+    ) -> list[float | None]:
+        """Cosine of each picture and the text's explanation encoded alone."""
+        encoded = self._encoded(model, [_explanation(one) for one in candidates])
+        return [
+            float(vectors[one.image.id] @ encoded[_explanation(one)])
+            if one.image.id in vectors and _explanation(one) in encoded
+            else None
+            for one in candidates
+        ]
+
+    def _encoded(self, model: PairModel, explanations: Sequence[str]) -> dict[str, Vector]:
+        wanted = [text for text in dict.fromkeys(explanations) if text]
+        encoded = self._explanations.find(wanted)
+        missing = [text for text in wanted if text not in encoded]
+        if missing:
+            rows = model.encode_texts(missing, [""] * len(missing))
+            fresh = {
+                text: row.copy() for text, row in zip(missing, rows, strict=True) if np.isfinite(row).all()
+            }
+            self._explanations.add(fresh)
+            encoded |= fresh
+        return encoded
+
+    def _logits(
+        self, model: PairModel, candidates: Sequence[Candidate], vectors: Mapping[str, Vector]
+    ) -> list[float | None]:
+        """The matching head's logit; None for a picture that was stored without its scalars."""
+        result: list[float | None] = [None] * len(candidates)
+        if not self._rules.asks_head:
+            return result
+        scalars = {one.image.id: _scalars(one.image, model.scalars) for one in candidates}
+        usable = [
+            place
+            for place, one in enumerate(candidates)
+            if one.image.id in vectors and scalars[one.image.id] is not None
+        ]
+        if not usable:
+            return result
+        texts = list(dict.fromkeys(_text(candidates[place]) for place in usable))
+        images = list(dict.fromkeys(candidates[place].image.id for place in usable))
+        text_place, image_place = ({key: n for n, key in enumerate(keys)} for keys in (texts, images))
+        pairs = [
+            (text_place[_text(one)], image_place[one.image.id]) for one in (candidates[p] for p in usable)
+        ]
+        rows = np.stack([vectors[id_] for id_ in images]).astype(np.float32)
+        stored = np.array([scalars[id_] for id_ in images], np.float32)
+        for place, logit in zip(usable, model.logits(texts, rows, stored, pairs), strict=True):
+            result[place] = float(logit) if np.isfinite(logit) else None
+        return result
+
+
+def asks_model(rules: MatchRules) -> bool:
+    """Whether pairs are scored by more than what the store's search brings."""
+    return rules.asks_head or "explanation_similarity" in rules.calibration.needs
+
+
+def entities_of(payload: Mapping[str, object]) -> tuple[str, ...]:
+    """The entities that a point's post names."""
+    values = payload.get("entities")
+    return tuple(map(str, values)) if isinstance(values, list | tuple) else ()
+
+
+def _overlap(one: Sequence[str], other: Sequence[str]) -> float | None:
+    """Jaccard of two lists of names, whatever their case; None where one is empty."""
+    a, b = ({" ".join(name.split()).casefold() for name in names} for names in (one, other))
+    return len(a & b) / len(a | b) if a and b else None
+
+
+def _explanation(candidate: Candidate) -> str:
+    return str(candidate.text.payload.get("explanation") or "")
+
+
+def _text(candidate: Candidate) -> tuple[str, str]:
+    return str(candidate.text.payload.get("text") or ""), _explanation(candidate)
+
+
+def _scalars(image: Point, count: int) -> list[float] | None:
+    values = image.payload.get("itm")
+    if not isinstance(values, list) or len(values) != count:
+        return None
+    numbers = [float(value) for value in values if isinstance(value, float | int)]
+    return numbers if len(numbers) == count else None

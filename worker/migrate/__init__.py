@@ -1,0 +1,1 @@
+"""Changing the model behind the alias while workers run: `entityclip migrate`."""

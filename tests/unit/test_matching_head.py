@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ def test_what_was_used_longest_ago_is_dropped_first() -> None:
     assert cache.held_bytes == 20
 
 
-def test_the_benchmarks_two_re_ranks_agree_and_every_step_is_timed(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_the_benchmarks_re_ranks_agree_and_every_step_is_timed(tmp_path: Path) -> None:
     bench = Bench(architecture(), (9, 12), candidates=3)
     assert difference(bench) < 1e-4
     cost = measure(bench, 1, tmp_path / "store")

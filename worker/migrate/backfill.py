@@ -80,6 +80,7 @@ class Backfill:
         self._source, self._target, self._reencode = source, target, reencode
         self._batch, self._on_points = batch, on_points
         self._failed: dict[str, Unencodable] = {}
+        self._inserted: set[str] = set()
         self.report = BackfillReport()
 
     def run(self) -> BackfillReport:
@@ -99,7 +100,8 @@ class Backfill:
     def _copy(self, rows: Sequence[Row]) -> None:
         found = difference(rows, self._target)
         self._target.delete_versions(found.outdated)
-        self.report.present += found.same
+        # Points of a post that an earlier row brought along are found here too, and are not of before.
+        self.report.present += found.same - sum(row.id in self._inserted for row in rows)
         posts = {row.post_id for row in rows if row.id in found.outdated}
         posts |= {row.post_id for row in found.missing if row.id not in self._failed}
         for _ in range(_ROUNDS):
@@ -119,7 +121,8 @@ class Backfill:
         there = self._target.versions([point.id for point in reencoded.points])
         refused = self._target.insert(reencoded.points)
         self._failed |= {**reencoded.failed, **dict.fromkeys(refused, Unencodable.REFUSED)}
-        self.report.inserted += len(reencoded.points) - len(there) - len(refused)
+        self._inserted |= {point.id for point in reencoded.points} - set(there) - set(refused)
+        self.report.inserted = len(self._inserted)
         return self._take_back_changed(reencoded.points)
 
     def _take_back_changed(self, points: Sequence[Point]) -> set[str]:

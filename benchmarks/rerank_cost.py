@@ -7,8 +7,8 @@ vectors are at hand; fetching the vectors is timed apart, from an embedded store
 direction, which needs the texts of all candidates.
 
 The naive re-rank is the published head on the full tokens of every pair (`tests/published_reference.py`),
-every row through every expert. Beside it stands our own `EntityClip.itm_logits` on the same tokens, which computes
-the one row that is used.
+with every row through every expert. Beside it stands our own `EntityClip.itm_logits` on the same tokens,
+which computes the one row that is used.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ def run_worker(
         "match.top_k": top_k,
         "match.max_matches": 2 * top_k,  # of a post of a text and a picture
         "match.rerank": rerank,
+        "match.all_parts": threshold == 0,
     }
     with build_pipeline(load_config(overrides=settings, environ={})) as pipeline:
         summary = pipeline.run()

@@ -42,7 +42,7 @@ from worker.types import Match
 
 _SEED = 7  # pictures apart from those that validate and test checkpoints
 _NAMES = ("one", "two")
-EXTRA_PARTS = (("explanation_similarity",), ("itm",), ("explanation_similarity", "itm"))
+EXTRA_PARTS = (("margin",), ("explanation_similarity",), ("itm",), ("margin", "itm"))
 
 
 @dataclass(frozen=True, slots=True)

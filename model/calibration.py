@@ -1,7 +1,8 @@
 """From the parts of a pair's score to a probability that text and picture are about the same entity.
 
-A linear score over the parts, then Platt's sigmoid or the steps of isotonic regression. Parts are functions
-of the pair alone, whichever side searched, so a pair has one score. `model.evaluation.calibration` fits it.
+A linear score over the parts, then Platt's sigmoid or the steps of isotonic regression. Parts are the same
+whichever side searched, so a pair has one score; all but the margin are functions of the pair alone.
+`model.evaluation.calibration` fits it.
 
 Source: Platt (1999); Zadrozny and Elkan (2002).
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from model.config import PARTS, MatchingConfig
@@ -18,11 +19,13 @@ from model.config import PARTS, MatchingConfig
 _ITM_BOUND = 10.0  # a logit beyond it says nothing more
 # Least and largest value of a part; the cosine's own is left out, for it is what is asked for.
 _RANGE = {
+    "margin": (-2.0, 2.0),
     "explanation_similarity": (-1.0, 1.0),
     "entity_overlap": (0.0, 1.0),
     "itm": (-_ITM_BOUND, _ITM_BOUND),
 }
 _EXTREME = 1e-6
+_ROUNDING = 1e-9  # of a linear score
 _SURE = 1e-9  # so near 0 or 1 a probability's logit is lost in rounding
 
 
@@ -32,6 +35,8 @@ class PairParts:
 
     Args:
         cosine: of the picture's vector and the text's, -1 to 1.
+        margin: cosine less that of the nearest rival pair in the store, of the same text with another picture
+            or the same picture with another text; None where there is no rival.
         explanation_similarity: cosine of the picture's vector and that of the explanation alone, -1 to 1.
         entity_overlap: of the entities that the two posts name, Jaccard, 0 to 1; None where one names none.
         itm: logit of a match by the matching head.
@@ -41,10 +46,12 @@ class PairParts:
     explanation_similarity: float | None = None
     entity_overlap: float | None = None
     itm: float | None = None
+    margin: float | None = None
 
     def __iter__(self) -> Iterator[float | None]:
         """The parts in the order of `model.config.PARTS`."""
-        return iter((self.cosine, self.explanation_similarity, self.entity_overlap, bounded_itm(self.itm)))
+        rest = (self.explanation_similarity, self.entity_overlap, bounded_itm(self.itm))
+        return iter((self.cosine, self.margin, *rest))
 
 
 def bounded_itm(logit: float | None) -> float | None:
@@ -76,14 +83,15 @@ class Calibration:
     def contributions(self, parts: PairParts) -> dict[str, float]:
         """What each part adds to the linear score."""
         values = dict(zip(PARTS, parts, strict=True))
-        return {
-            name: weight * (self._typical(name) if (value := values[name]) is None else value)
-            for name, weight in self.fitted.weights.items()
-        }
+        applied = self._applied(parts)
+        return {name: applied._added(name, values[name]) for name in applied.fitted.weights}
 
     def score(self, parts: PairParts) -> float:
-        """The probability that the pair is about the same entity, 0 to 1, at the prior it was fitted at."""
-        return self._probability(self._linear(parts))
+        """The probability that the pair is about the same entity, 0 to 1, at the prior it was fitted at.
+
+        Where the margin counts and a pair has no rival, its cosine decides alone.
+        """
+        return self._applied(parts)._probability(self._linear(parts))
 
     def own_score(self, cosine: float) -> float:
         """The probability that a post's own text and picture belong together, 0 to 1.
@@ -91,8 +99,31 @@ class Calibration:
         The score at even odds in place of the fitted base rate: before looking, a post's own pair is as
         likely right as wrong, unlike one candidate of a stream's many.
         """
-        found = min(max(self.score(PairParts(cosine)), _EXTREME), 1 - _EXTREME)
-        return _sigmoid(_logit(found) - _logit(self.fitted.base_rate))
+        alone = self.alone()
+        logit = alone._linear(PairParts(cosine))
+        if alone.fitted.knots:
+            logit = _logit(min(max(alone._probability(logit), _EXTREME), 1 - _EXTREME))
+        return sigmoid(logit - _logit(self.fitted.base_rate))
+
+    def alone(self) -> Calibration:
+        """By the cosine alone, with the same threshold: for pairs whose rivals are not known."""
+        if self.fitted.alone is None:
+            return self
+        intercept, weight = self.fitted.alone
+        fitted = MatchingConfig(intercept, {"cosine": weight}, base_rate=self.fitted.base_rate)
+        return replace(self, fitted=fitted)
+
+    def may_match(self, parts: PairParts, unknown: Collection[str] = ()) -> bool:
+        """Whether a pair may reach the threshold, whatever its unknown parts turn out to be."""
+        least = self._least_linear()
+        if least is None or self.score(parts) >= self.threshold:
+            return True
+        values = dict(zip(PARTS, parts, strict=True))
+        most = sum(
+            self._most(name) if name in unknown else self._added(name, values[name])
+            for name in self.fitted.weights
+        )
+        return self.fitted.intercept + most >= least - _ROUNDING
 
     def least_cosine(self) -> float | None:
         """The cosine below which no pair reaches the threshold, whatever its other parts; None: no bound."""
@@ -101,24 +132,34 @@ class Calibration:
         if weight <= 0 or needed is None:
             return None
         others = sum(self._most(name) for name in self.fitted.weights if name != "cosine")
-        return (needed - self.fitted.intercept - others) / weight
+        least = (needed - self.fitted.intercept - others) / weight
+        if self.fitted.alone is None:
+            return least
+        without_rivals = self.alone().least_cosine()
+        return None if without_rivals is None else min(least, without_rivals)
 
     def with_threshold(self, threshold: float) -> Calibration:
         """The same with another threshold."""
         return replace(self, threshold=threshold)
 
+    def _applied(self, parts: PairParts) -> Calibration:
+        return self.alone() if parts.margin is None and "margin" in self.needs else self
+
     def _typical(self, name: str) -> float:
         return self.fitted.typical.get(name, 0.0)
+
+    def _added(self, name: str, value: float | None) -> float:
+        return self.fitted.weights[name] * (self._typical(name) if value is None else value)
 
     def _most(self, name: str) -> float:
         """The most that a part can add to the linear score."""
         return max(self.fitted.weights[name] * value for value in (*_RANGE[name], self._typical(name)))
 
     def _linear(self, parts: PairParts) -> float:
-        return self.fitted.intercept + sum(self.contributions(parts).values())
+        return self._applied(parts).fitted.intercept + sum(self.contributions(parts).values())
 
     def _probability(self, linear: float) -> float:
-        return _interpolated(self.fitted.knots, linear) if self.fitted.knots else _sigmoid(linear)
+        return _interpolated(self.fitted.knots, linear) if self.fitted.knots else sigmoid(linear)
 
     def _least_linear(self) -> float | None:
         """The least linear score whose probability reaches the threshold; None where it cannot be told."""
@@ -141,7 +182,8 @@ def _interpolated(knots: list[tuple[float, float]], linear: float) -> float:
     return min(y0 + (y1 - y0) * (linear - x0) / (x1 - x0), y1)
 
 
-def _sigmoid(logit: float) -> float:
+def sigmoid(logit: float) -> float:
+    """The probability of a logit."""
     odds = math.exp(-abs(logit))  # never overflows
     return 1 / (1 + odds) if logit >= 0 else odds / (1 + odds)
 

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 FORMAT_VERSION = 2
-PARTS = ("cosine", "explanation_similarity", "entity_overlap", "itm")
+PARTS = ("cosine", "margin", "explanation_similarity", "entity_overlap", "itm")
 
 
 class VisionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,6 +104,8 @@ class MatchingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         intercept, weights: of the linear score s = intercept + Σ weight · part; parts as `model.calibration`
             names them.
         typical: what stands in for a part that a pair does not have.
+        alone: intercept and weight of the cosine by itself, for pairs that are not met in a search of the
+            stream, such as a post's own; None where `weights` has no other part.
         knots: isotonic calibration, rising pairs of s and probability; none for Platt's sigmoid(s).
         base_rate: part of the labelled pairs that were right.
         threshold: least probability worth emitting.
@@ -112,6 +114,7 @@ class MatchingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     intercept: float = -10.0
     weights: dict[str, float] = msgspec.field(default_factory=lambda: {"cosine": 20.0})
     typical: dict[str, float] = {}
+    alone: tuple[float, float] | None = None
     knots: list[tuple[float, float]] = []
     base_rate: float = 0.5
     threshold: float = 0.5

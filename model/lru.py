@@ -35,7 +35,9 @@ class LruCache(Generic[K, V]):
         for key, value in entries.items():
             if key in self._entries:
                 self.held_bytes -= self._size(key, self._entries.pop(key))
-            self.held_bytes += self._size(key, value)
-            self._entries[key] = value
+            size = self._size(key, value)
+            if size <= self._most_bytes:
+                self.held_bytes += size
+                self._entries[key] = value
         while self.held_bytes > self._most_bytes:
             self.held_bytes -= self._size(*self._entries.popitem(last=False))

@@ -8,7 +8,7 @@ encode stage on would be held for every text in flight. Those used last are kept
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from model.rerank import ImageParts, PairScorer, TextParts
 T = TypeVar("T", NDArray[np.uint8], list[int])
 _KEPT_BYTES = 64 << 20
 _TEXTS_AT_ONCE = 32
+_PAIRS_AT_ONCE = 1024  # the experts hold some 16 KiB of each at D = 512, times their number
 
 
 class MatchingHead:
@@ -93,17 +94,14 @@ class MatchingHead:
         by_text: dict[int, list[int]] = {}
         for place, (text, _) in enumerate(pairs):
             by_text.setdefault(text, []).append(place)
-        # Texts with alike many candidates go together: little padding.
-        order = sorted(by_text, key=lambda text: len(by_text[text]))
-        for chunk in _chunks(order, _TEXTS_AT_ONCE):
-            parts = self._text_parts([texts[text] for text in chunk])
-            most = max(len(by_text[text]) for text in chunk)
-            index = torch.zeros(len(chunk), most, dtype=torch.long)
-            for row, text in zip(index, chunk, strict=True):
-                row[: len(by_text[text])] = torch.tensor([pairs[place][1] for place in by_text[text]])
+        for batch in _batches(by_text):
+            parts = self._text_parts([texts[text] for text, _ in batch])
+            index = torch.zeros(len(batch), len(batch[-1][1]), dtype=torch.long)
+            for row, (_, places) in zip(index, batch, strict=True):
+                row[: len(places)] = torch.tensor([pairs[place][1] for place in places])
             scores = self._scorer.logits(found, parts, index.to(found.row.device)).float().cpu().numpy()
-            for row, text in zip(scores, chunk, strict=True):
-                result[by_text[text]] = row[: len(by_text[text])]
+            for row, (_, places) in zip(scores, batch, strict=True):
+                result[places] = row[: len(places)]
         return result
 
     def _image_parts(self, pixels: NDArray[np.uint8]) -> ImageParts:
@@ -145,6 +143,23 @@ class MatchingHead:
         """Cut to the longest, unless the experts attend to the padding."""
         whole = self._model.config.text.context_length if self._experts.attend_padding else 0
         return self._encoder.token_tensor(rows, at_least=whole)
+
+
+def _batches(by_text: Mapping[int, list[int]]) -> Iterator[list[tuple[int, list[int]]]]:
+    """Texts with the places of their pairs, rising in number, so that little is padded.
+
+    Bounded in texts and, with the padding, in pairs; a text with very many pairs comes in several pieces.
+    """
+    pieces = [(text, piece) for text, places in by_text.items() for piece in _chunks(places, _PAIRS_AT_ONCE)]
+    batch: list[tuple[int, list[int]]] = []
+    for piece in sorted(pieces, key=lambda piece: len(piece[1])):
+        padded = (len(batch) + 1) * len(piece[1])
+        if batch and (len(batch) == _TEXTS_AT_ONCE or padded > _PAIRS_AT_ONCE):
+            yield batch
+            batch = []
+        batch.append(piece)
+    if batch:
+        yield batch
 
 
 def _bytes(text: tuple[str, str], part: TextParts) -> int:

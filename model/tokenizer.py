@@ -45,6 +45,8 @@ class ClipTokenizer:
         self.start_id = vocab_size - 2
         self.end_id = vocab_size - 1
         self._bpe = _build_bpe(vocab_size)
+        # a text is cut into windows by asking hundreds of times with one explanation
+        self._count = lru_cache(maxsize=16)(lambda text: len(self._ids([text])[0]))
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text between SOT and EOT, cut to the context, not padded."""
@@ -91,8 +93,8 @@ class ClipTokenizer:
 
     def fits(self, text: str, explanation: str = "") -> bool:
         """Whether the whole text fits the context without being cut, also with an explanation behind it."""
-        text_ids, explanation_ids = self._ids([text, explanation])
-        return len(text_ids) <= self._room_beside(len(explanation_ids))
+        (ids,) = self._ids([text])
+        return len(ids) <= self._room_beside(self._count(explanation))
 
 
 def clean(text: str) -> str:

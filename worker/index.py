@@ -20,8 +20,8 @@ from qdrant_client.http import models as m
 
 from worker.errors import ConfigError, FatalError, InvalidPost, Reason
 from worker.store.client import Refused, Store
+from worker.store.layout import PAYLOAD_INDEXES, alias_target, check_vectors, make_collection, point_alias
 from worker.store.points import (
-    VECTOR_NAMES,
     Hit,
     Point,
     Search,
@@ -36,6 +36,7 @@ from worker.store.points import (
 from worker.store.vectors import checked
 
 __all__ = [
+    "PAYLOAD_INDEXES",
     "Hit",
     "Point",
     "Search",
@@ -47,23 +48,8 @@ __all__ = [
     "served_model",
 ]
 
-PAYLOAD_INDEXES: Mapping[str, m.PayloadSchemaType] = {
-    "post_id": m.PayloadSchemaType.KEYWORD,
-    "kind": m.PayloadSchemaType.KEYWORD,
-    "image_id": m.PayloadSchemaType.KEYWORD,
-    "window": m.PayloadSchemaType.INTEGER,
-    "source": m.PayloadSchemaType.KEYWORD,
-    "lang": m.PayloadSchemaType.KEYWORD,
-    "entities": m.PayloadSchemaType.KEYWORD,
-    "explanation_status": m.PayloadSchemaType.KEYWORD,
-    "content_hash": m.PayloadSchemaType.KEYWORD,
-    "model_id": m.PayloadSchemaType.KEYWORD,
-    "published_at": m.PayloadSchemaType.DATETIME,
-    "indexed_at": m.PayloadSchemaType.DATETIME,
-}
 _CHUNK_SEARCHES = 64
 _PAGE_POINTS = 256
-_CONFLICT = 409
 _BAD_CONTENT = {400, 413, 422}
 
 
@@ -136,7 +122,7 @@ class VectorIndex:
         self._check_readable()
 
     def _check_readable(self) -> None:
-        self._check_vectors(self._info())
+        check_vectors(self._store, self.collection, self._dim)
         if self.count() == 0:
             raise ConfigError(
                 f"the store at {self._store.target} holds no points yet: index some posts first"
@@ -148,24 +134,19 @@ class VectorIndex:
         Raises:
             FatalError: a collection of that name holds other vectors.
         """
-        client = self._store.client
-        if not self._store.call(client.collection_exists, self.collection):
-            self._create()
-        info = self._info()
-        self._check_vectors(info)
-        for key, schema in PAYLOAD_INDEXES.items():
-            if key not in info.payload_schema:
-                self._store.call(client.create_payload_index, self.collection, key, schema, wait=True)
+        make_collection(self._store, self.collection, self._dim, copies=self._replication_factor)
+
+    def check_served(self) -> None:
+        """Look whether the alias still names this collection, or that of the model beside it.
+
+        Raises:
+            FatalError: it was moved to another model's.
+        """
+        self._check_alias(alias_target(self._store, self._alias))
 
     def take_alias(self) -> None:
         """Point the alias at this model's collection, from wherever it points, in one step."""
-        create = m.CreateAlias(collection_name=self.collection, alias_name=self._alias)
-        actions = [m.CreateAliasOperation(create_alias=create)]
-        if alias_target(self._store, self._alias) is not None:
-            delete = m.DeleteAliasOperation(delete_alias=m.DeleteAlias(alias_name=self._alias))
-            self._store.call(self._store.client.update_collection_aliases, [delete, *actions])
-            return
-        self._store.call(self._store.client.update_collection_aliases, actions)
+        point_alias(self._store, self._alias, self.collection)
 
     def close(self) -> None:
         """Close the store."""
@@ -308,26 +289,6 @@ class VectorIndex:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _create(self) -> None:
-        copies = self._replication_factor
-        vectors: dict[str, m.VectorParams] = {
-            name: m.VectorParams(size=self._dim, distance=m.Distance.COSINE) for name in VECTOR_NAMES
-        }
-        try:
-            self._store.call(
-                self._store.client.create_collection,
-                self.collection,
-                vectors,
-                replication_factor=copies,
-                write_consistency_factor=copies,
-            )
-        except Refused as error:
-            if error.status != _CONFLICT:  # another worker was faster
-                raise
-
-    def _info(self) -> m.CollectionInfo:
-        return self._store.call(self._store.client.get_collection, self.collection)
-
     def _check_alias(self, target: str | None) -> None:
         if target not in self._allowed:
             raise FatalError(
@@ -335,17 +296,6 @@ class VectorIndex:
                 f"filled by another model than this one ({self._model_id}): use that model "
                 "or name another --store"
             )
-
-    def _check_vectors(self, info: m.CollectionInfo) -> None:
-        found = info.config.params.vectors
-        params = found if isinstance(found, dict) else {}
-        for name in VECTOR_NAMES:
-            held = params.get(name)
-            if held is None or held.size != self._dim or held.distance != m.Distance.COSINE:
-                raise FatalError(
-                    f"the collection {self.collection!r} of the store at {self._store.target} does not hold "
-                    f"{self._dim}-d cosine vectors {name!r}: name another --store"
-                )
 
     def _send(self, points: list[m.PointStruct]) -> list[InvalidPost]:
         """Upsert; where the store refuses the content, halve until the bad points stand alone."""
@@ -374,12 +324,6 @@ class VectorIndex:
 def collection_name(alias: str, model_id: str) -> str:
     """The collection that holds a model's vectors."""
     return f"{alias}-{model_id}"
-
-
-def alias_target(store: Store, alias: str) -> str | None:
-    """The collection that an alias points at, if there is such an alias."""
-    pairs = store.call(store.client.get_aliases).aliases
-    return next((pair.collection_name for pair in pairs if pair.alias_name == alias), None)
 
 
 def served_model(store: Store, alias: str) -> str | None:

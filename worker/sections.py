@@ -181,6 +181,8 @@ class MatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         own_below: least probability, at even odds, that a post's own text and picture belong together; with
             less, a match with another post makes it out of context.
         rerank: order matches by the matching head (GI-ITM), and tell its probability.
+        all_parts: tell every part of a pair's score, also those that it does not depend on: for matches that
+            are to be labelled. Searches cost more then.
     """
 
     top_k: Annotated[int, Meta(ge=1, le=1000)] = 20
@@ -192,6 +194,7 @@ class MatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share_entity: bool = False
     own_below: Probability = 0.5
     rerank: bool = False
+    all_parts: bool = False
 
 
 class EncodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -83,7 +83,9 @@ class Serving:
 
     def stored(self) -> VectorIndex | BothCollections:
         """What retention deletes from."""
-        return self.first.index if self.next is None else BothCollections(self.first.index, self.next.index)
+        if self.next is None:
+            return self.first.index
+        return BothCollections((self.first.index, self.next.index), self._served_side(self.next))
 
     def encode_step(self) -> EncodeStep:
         """The work of the encode stage."""
@@ -92,7 +94,7 @@ class Serving:
     def index_step(self, is_ours: Callable[[Record], bool]) -> IndexStep:
         """The work of the index stage."""
         if self.next is None:
-            return Index(self.first.index, is_ours)
+            return Index(self.first.index, is_ours, self.first.index.check_served)
         return DualIndex((self.first.index, self.next.index), self._served_side(self.next), is_ours)
 
     def match_step(self) -> MatchStep:
@@ -173,5 +175,7 @@ def _served(config: Config, checkpoint: Checkpoint, encoder: Encoder, index: Vec
         encoder,
         index,
         Encode(shared, checkpoint.model_id, head=shared if rules.asks_head else None),
-        Match(Matcher(index.search, rules, evidence=PairEvidence(rules, index.get, shared))),
+        Match(
+            Matcher(index.search, rules, evidence=PairEvidence(rules, index.get, shared, search=index.search))
+        ),
     )

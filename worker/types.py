@@ -170,7 +170,7 @@ class Match:
         cosine: cosine similarity of the two vectors, -1 to 1.
         score: calibrated probability that the pair shows the same entity, 0 to 1.
         rank: place among the query's hits, from 1.
-        itm_probability, explanation_similarity, entity_overlap: the other parts of the score, as
+        margin, itm_probability, explanation_similarity, entity_overlap: the other parts of the score, as
             `model.calibration.PairParts` has them; None where the pair has none, or nobody asked.
         text_own_score, image_own_score: probability that the text belongs to a picture of its own post, and
             the picture to a text of its own; None where the post has only one kind.
@@ -196,6 +196,7 @@ class Match:
     text_published_at: datetime | None
     image_published_at: datetime | None
     image_hash: str
+    margin: float | None = None
     itm_probability: float | None = None
     explanation_similarity: float | None = None
     entity_overlap: float | None = None

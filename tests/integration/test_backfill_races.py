@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from worker.errors import FatalError
 from worker.ids import text_point_id
 from worker.index import Point, VectorIndex, Where
 from worker.migrate.backfill import Backfill
@@ -38,7 +39,9 @@ class Two:
         for side in sides:
             self.indexes[side].delete_post(post_id)
 
-    def backfill(self, meanwhile: Callable[[], object] = lambda: None) -> Backfill:
+    def backfill(
+        self, meanwhile: Callable[[], object] = lambda: None, is_served: Callable[[], bool] = lambda: True
+    ) -> Backfill:
         """Run one; `meanwhile` happens once, between reading and inserting."""
         waiting = [meanwhile]
 
@@ -47,7 +50,7 @@ class Two:
                 waiting.pop()()
             return reencoded(points)
 
-        run = Backfill(self.source, self.target, encode)
+        run = Backfill(self.source, self.target, encode, is_served)
         run.run()
         return run
 
@@ -128,6 +131,41 @@ def test_a_second_run_finds_everything_there(two: Two) -> None:
     assert (report.inserted, report.present, report.removed) == (0, 2, 0)
 
 
+def test_a_cutover_meanwhile_ends_the_run_and_costs_nothing_that_is_written_to_the_new_collection_first(
+    two: Two,
+) -> None:
+    two.write(point("a", "one"), sides=[0])
+    moved: list[bool] = []
+
+    def cutover() -> None:
+        moved.append(True)
+        two.write(point("b", "two"), sides=[1])  # a worker is on its way to the old collection
+
+    with pytest.raises(FatalError, match="moved"):
+        two.backfill(cutover, lambda: not moved)
+    assert two.texts() == {"a": "one", "b": "two"}
+
+
+def test_what_is_gone_from_the_served_collection_alone_keeps_the_alias_where_it_is(two: Two) -> None:
+    two.write(point("a", "one"), point("b", "two"))
+    two.take_down("a", sides=[0])  # by a worker that writes one collection only
+    found = readiness(two.route, find_gap(two.source, two.target, 0), lambda: WRITES_BOTH, lambda: reencoded)
+    assert "1 are to be deleted" in found.objections[0]
+
+
+def test_workers_are_asked_last_for_one_may_start_while_points_are_compared(two: Two) -> None:
+    two.write(point("a", "one"), sides=[0])
+    workers = list(WRITES_BOTH)
+
+    def fails(points: Sequence[Point]) -> Reencoded:
+        workers.append(LiveWorker("h:2", ("old",), 1.0))
+        return Reencoded((), {item.id: Unencodable.NOT_KEPT for item in points})
+
+    gap = find_gap(two.source, two.target, 0)
+    found = readiness(two.route, gap, lambda: workers, lambda: fails, allow_missing=True)
+    assert "the worker h:2 writes old only" in found.objections[0]
+
+
 WRITES_BOTH = [LiveWorker("h:1", ("old", "new"), 1.0)]
 
 
@@ -137,26 +175,26 @@ def test_points_without_a_vector_need_a_word(two: Two) -> None:
     def fails(points: Sequence[Point]) -> Reencoded:
         return Reencoded((), {item.id: Unencodable.NOT_KEPT for item in points})
 
-    run = Backfill(two.source, two.target, fails)
+    run = Backfill(two.source, two.target, fails, lambda: True)
     assert run.run().failed == {Unencodable.NOT_KEPT: 1}
     gap = find_gap(two.source, two.target, 0)
-    found = readiness(two.route, gap, WRITES_BOTH, lambda: fails)
+    found = readiness(two.route, gap, lambda: WRITES_BOTH, lambda: fails)
     assert [line for line in found.objections if "not in the media store" in line]
-    assert not readiness(two.route, gap, WRITES_BOTH, lambda: fails, allow_missing=True).objections
+    assert not readiness(two.route, gap, lambda: WRITES_BOTH, lambda: fails, allow_missing=True).objections
 
 
 def test_missing_points_that_could_be_encoded_are_never_waived(two: Two) -> None:
     two.write(point("a", "one"), sides=[0])
     gap = find_gap(two.source, two.target, 0)
-    found = readiness(two.route, gap, WRITES_BOTH, lambda: reencoded, allow_missing=True, force=True)
+    found = readiness(two.route, gap, lambda: WRITES_BOTH, lambda: reencoded, allow_missing=True, force=True)
     assert "1 points are missing" in found.objections[0]
 
 
 def test_outdated_points_keep_the_alias_where_it_is(two: Two) -> None:
     two.write(point("a", "one"))
     two.write(point("a", "edited", at=1), sides=[0])
-    found = readiness(two.route, find_gap(two.source, two.target, 0), WRITES_BOTH, lambda: reencoded)
-    assert "1 outdated" in found.objections[0]
+    found = readiness(two.route, find_gap(two.source, two.target, 0), lambda: WRITES_BOTH, lambda: reencoded)
+    assert "1 are outdated" in found.objections[0]
 
 
 @pytest.mark.parametrize(
@@ -167,6 +205,6 @@ def test_outdated_points_keep_the_alias_where_it_is(two: Two) -> None:
     ],
 )
 def test_every_live_worker_must_write_both(two: Two, workers: list[LiveWorker], objection: str) -> None:
-    found = readiness(two.route, Gap(), workers, lambda: reencoded)
+    found = readiness(two.route, Gap(), lambda: workers, lambda: reencoded)
     assert objection in found.objections[0]
-    assert not readiness(two.route, Gap(), workers, lambda: reencoded, force=True).objections
+    assert not readiness(two.route, Gap(), lambda: workers, lambda: reencoded, force=True).objections

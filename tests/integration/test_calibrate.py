@@ -111,7 +111,7 @@ def test_flagnews_gives_the_top_hits_among_seen_looks(
     assert 150 < looks <= 225 * 0.85  # a fifth is left out
     assert source.positives == 2 * looks
     assert len(source.pairs) == 2 * 5 * looks
-    assert source.pairs.common_parts() == ("cosine", "explanation_similarity")
+    assert source.pairs.common_parts() == ("cosine", "margin", "explanation_similarity")
 
 
 @pytest.mark.parametrize(

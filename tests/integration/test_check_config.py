@@ -18,6 +18,7 @@ from model.checkpoint import model_id
 from tests.kafka.broker import Broker
 from tests.kafka.helpers import new_topic
 from tests.llm_server import LlmServer
+from tests.migration import random_model
 from tests.redis_server import RedisServer, need_redis_server
 from worker.checks.connections import run_checks
 from worker.cli.main import run_command
@@ -115,6 +116,27 @@ def test_a_store_of_another_model_is_a_failure(check: Command) -> None:
     code, _, lines = check(store="store")
     assert code == ExitCode.INTERNAL
     assert "filled by model other" in lines["failed agreement"]
+
+
+def test_while_the_model_changes_the_store_may_name_either(check: Command) -> None:
+    next_id = random_model(check.folder / "next", 1)
+    fill(check.folder / "store", next_id)
+    code, _, lines = check(store="store", next_model=str(check.folder / "next"))
+    assert code == ExitCode.DONE
+    assert next_id in lines["ok next model"]
+    assert next_id in lines["ok agreement"]
+
+
+def test_no_such_next_model_is_wrong(check: Command) -> None:
+    code, _, lines = check(next_model="nowhere")
+    assert code == ExitCode.CONFIG
+    assert "nowhere" in lines["wrong next model"]
+
+
+def test_a_next_model_that_is_the_model_is_wrong(check: Command) -> None:
+    code, _, lines = check(next_model=str(check.model))
+    assert code == ExitCode.CONFIG
+    assert "the same model" in lines["wrong agreement"]
 
 
 def test_a_folder_that_holds_something_else_is_no_store(check: Command) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -9,6 +10,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +22,7 @@ from PIL import Image
 from tests.unit.test_page import Tags
 from worker.cli.main import run_command
 from worker.errors import ExitCode
+from worker.store.client import open_store
 
 POSTS, BROKEN, PAIRS = 62, 5, 28  # three posts of both kinds have partners too
 
@@ -25,25 +30,16 @@ POSTS, BROKEN, PAIRS = 62, 5, 28  # three posts of both kinds have partners too
 class Demo:
     """Runs the demo in a folder of its own, temporary files included."""
 
-    def __init__(
-        self,
-        folder: Path,
-        model: Path,
-        capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
+    def __init__(self, folder: Path, model: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder = folder
-        self._model, self._capsys = model, capsys
+        self._model = model
         self.temporary = folder / "temporary"
         self.temporary.mkdir()
-        monkeypatch.setattr(tempfile, "tempdir", str(self.temporary))
-        monkeypatch.chdir(folder)
+        patch.setattr(tempfile, "tempdir", str(self.temporary))
+        patch.chdir(folder)
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        self._capsys.readouterr()
-        code = run_command(["demo", "--model", str(self._model), *arguments])
-        printed = self._capsys.readouterr()
-        return code, printed.out, printed.err
+        return self._run("demo", *arguments)
 
     def page(self) -> Tags:
         return Tags(self.html())
@@ -53,25 +49,43 @@ class Demo:
 
     def query(self, store: str, *arguments: str) -> str:
         """What `entityclip query` prints of a store."""
-        self._capsys.readouterr()
-        code = run_command(["query", "Somewhere", "--store", store, "--model", str(self._model), *arguments])
+        code, out, _ = self._run("query", "Somewhere", "--store", store, *arguments)
         assert code == ExitCode.DONE
-        return self._capsys.readouterr().out
+        return out
 
     def stored_posts(self, store: str) -> tuple[int, int]:
         """How many posts and how many points a store holds."""
         answer = json.loads(self.query(store, "--format", "json", "--top", "1000"))
         return len({hit["post_id"] for hit in answer["images"] + answer["texts"]}), answer["points"]
 
+    def _run(self, *arguments: str) -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = run_command([*arguments[:1], "--model", str(self._model), *arguments[1:]])
+        return code, out.getvalue(), err.getvalue()
+
 
 @pytest.fixture
-def demo(
-    tmp_path: Path,
-    random_checkpoint: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Demo:
-    return Demo(tmp_path, random_checkpoint, capsys, monkeypatch)
+def demo(tmp_path: Path, random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Demo:
+    return Demo(tmp_path, random_checkpoint, monkeypatch)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A demo that was run with `--store kept`, and what it printed; the store is held open."""
+
+    demo: Demo
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def kept(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch, open_store(str(folder / "kept")):
+        demo = Demo(folder, random_checkpoint, patch)
+        yield Kept(demo, *demo("--store", "kept", "--seed", "3"))
 
 
 def result_counts(out: str) -> dict[str, int]:
@@ -82,30 +96,37 @@ def result_counts(out: str) -> dict[str, int]:
     return {name: int(value) for name, value in found.groupdict().items()}
 
 
-def test_every_post_has_one_outcome_and_the_broken_ones_their_reasons(demo: Demo) -> None:
-    code, out, err = demo()
-    assert (code, err) == (ExitCode.DONE, "")
-    counts = result_counts(out)
+def test_every_post_has_one_outcome_and_the_broken_ones_their_reasons(kept: Kept) -> None:
+    assert (kept.code, kept.err) == (ExitCode.DONE, "")
+    counts = result_counts(kept.out)
     assert (counts["posts"], counts["dead"]) == (POSTS, BROKEN)
     assert counts["matched"] + counts["unmatched"] == POSTS - BROKEN
     reasons = ("empty_post", "image_too_large", "image_undecodable", "invalid_json", "invalid_schema")
-    assert "dead letters: " + ", ".join(f"1 {reason}" for reason in reasons) in out
-    assert f"of {PAIRS} pairs found" in out
-    assert "Next" in out
+    assert "dead letters: " + ", ".join(f"1 {reason}" for reason in reasons) in kept.out
+    assert f"of {PAIRS} pairs found" in kept.out
+    assert "Next" in kept.out
 
 
-def test_the_page_tells_what_the_terminal_tells(demo: Demo) -> None:
-    _, out, _ = demo("--seed", "3")
-    tiles = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)<", demo.html()))
-    seen = demo.page()
+def test_the_page_tells_what_the_terminal_tells(kept: Kept) -> None:
+    tiles = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)<", kept.demo.html()))
+    seen = kept.demo.page()
     assert tiles["Posts"] == str(POSTS)
     assert tiles["Dead letters"] == str(BROKEN)
-    assert f"precision {tiles['Precision']} " in out
-    assert f"recall {tiles['Recall']} " in out
+    assert f"precision {tiles['Precision']} " in kept.out
+    assert f"recall {tiles['Recall']} " in kept.out
     thumbnails = [value for name, value in seen.attributes if name == "src"]
     assert len(thumbnails) >= 27
     assert all(value.startswith("data:image/jpeg;base64,") for value in thumbnails)
     assert "no thumbnail" not in seen.text
+
+
+def test_a_kept_store_can_be_asked_and_the_same_demo_adds_nothing_to_it(kept: Kept) -> None:
+    assert "--store kept" in kept.out
+    once = kept.demo.stored_posts("kept")
+    assert once[0] == POSTS - BROKEN
+    assert kept.demo.query("kept", "--format", "html", "--top", "3").count("data:image/jpeg") == 3
+    kept.demo("--store", "kept", "--seed", "3")
+    assert kept.demo.stored_posts("kept") == once
 
 
 def test_a_model_that_reads_explanations_is_shown_looks_it_never_saw(
@@ -122,21 +143,8 @@ def test_a_model_that_reads_explanations_is_shown_looks_it_never_saw(
     assert re.search(r"\n    unseen looks: precision .* of 6 pairs found", out)
     assert re.search(r"out of context: \d of 1 swapped and \d of 2 other posts", out)
     assert "6 of them looks that the model was never trained on" in " ".join(demo.page().text.split())
-
-
-def test_nothing_stays_behind_but_the_page(demo: Demo) -> None:
-    demo()
-    assert list(demo.temporary.iterdir()) == []
-    assert {path.name for path in demo.folder.iterdir()} == {"temporary", "entityclip-demo.html"}
-
-
-def test_a_kept_store_can_be_asked_and_the_same_demo_adds_nothing_to_it(demo: Demo) -> None:
-    assert "--store kept" in demo("--store", "kept")[1]
-    once = demo.stored_posts("kept")
-    assert once[0] == POSTS - BROKEN
-    assert demo.query("kept", "--format", "html", "--top", "3").count("data:image/jpeg") == 3
-    demo("--store", "kept")
-    assert demo.stored_posts("kept") == once
+    assert list(demo.temporary.iterdir()) == []  # nothing stays behind but the page
+    assert {path.name for path in demo.folder.iterdir()} == {"temporary", "reading", "entityclip-demo.html"}
 
 
 def test_posts_of_ones_own_are_shown_without_a_verdict(demo: Demo) -> None:

@@ -293,6 +293,19 @@ def test_an_image_only_post_is_read_back_from_its_picture() -> None:
 # -- a model that reads explanations -----------------------------------------------------------
 
 
+def check_own_cosines(points: list[Point]) -> None:
+    """Each picture has its best cosine with a window, each window the best of them."""
+    texts = np.stack([point.vectors["text"] for point in points if "text" in point.vectors])
+    own = {
+        point.id: max(texts @ vector)
+        for point in points
+        if (vector := point.vectors.get("image")) is not None
+    }
+    for point in points:
+        expected = own.get(point.id, max(own.values()))
+        assert point.payload["own_cosine"] == pytest.approx(expected, abs=1e-6)
+
+
 def matches_in(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -316,13 +329,32 @@ def test_texts_are_encoded_anew_with_their_explanation(reading: Enrich, reading_
 def test_the_own_pair_of_text_and_picture_is_measured_anew(reading: Enrich) -> None:
     reading.put("a", FAILED, windows=2, images=2)
     reading("--no-emit")
-    points = list(reading.index.scroll(Where(post_id="a"), with_vectors=True))
-    texts = np.stack([point.vectors["text"] for point in points if "text" in point.vectors])
-    images = np.stack([point.vectors["image"] for point in points if "image" in point.vectors])
-    for point in points:
-        (name,) = point.vectors
-        best = max((images if name == "text" else texts) @ point.vectors[name])
-        assert point.payload["own_cosine"] == pytest.approx(best, abs=1e-6)
+    check_own_cosines(list(reading.index.scroll(Where(post_id="a"), with_vectors=True)))
+
+
+@pytest.mark.parametrize(
+    "post", ["d", "e"]
+)  # in the order of the ids, the second or first window comes first
+def test_a_run_killed_between_a_posts_points_measures_the_whole_post_anew(
+    reading: Enrich, monkeypatch: pytest.MonkeyPatch, post: str
+) -> None:
+    reading.put(post, FAILED, windows=2, images=1)
+    update, statuses = VectorIndex.update, 0
+
+    def killed(self: VectorIndex, *arguments: Any, **fields: Any) -> None:
+        nonlocal statuses
+        statuses += "explanation_status" in arguments[2]
+        if statuses > 1:
+            raise TransientError("killed")
+        update(self, *arguments, **fields)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VectorIndex, "update", killed)
+        assert reading("--no-emit")[0] == ExitCode.UNAVAILABLE
+    assert reading.statuses(post) == {("failed", True), ("generated", True)}
+    assert reading("--no-emit")[0] == ExitCode.DONE
+    assert reading.statuses(post) == {("generated", True)}
+    check_own_cosines(list(reading.index.scroll(Where(post_id=post), with_vectors=True)))
 
 
 def test_a_pair_found_by_the_explanation_comes_out_once(reading: Enrich, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ from tests.stored_posts import Stored, fill
 from tests.unit.test_page import Tags
 from worker.cli.main import run_command
 from worker.errors import ExitCode
-from worker.store.client import Store, open_store
+from worker.store.client import open_store
 
 NOW = datetime.now(UTC)
 POSTS = (
@@ -40,24 +42,19 @@ POSTS = (
 
 
 @pytest.fixture(scope="module")
-def indexed(tmp_path_factory: pytest.TempPathFactory, random_checkpoint: Path) -> Path:
-    """A folder with `store`, its thumbnails and the pictures: three texts and three pictures."""
+def indexed(tmp_path_factory: pytest.TempPathFactory, random_checkpoint: Path) -> Iterator[Path]:
+    """A folder with `store`, its thumbnails and the pictures: three texts and three pictures.
+
+    The store is held open by somebody else all the while.
+    """
     folder = tmp_path_factory.mktemp("indexed")
-    fill(folder, random_checkpoint, POSTS)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def open_beside(indexed: Path) -> Iterator[Store]:
-    """The store, held open by somebody else all the while."""
-    with open_store(str(indexed / "store")) as store:
-        yield store
+    with open_store(str(folder / "store")):
+        fill(folder, random_checkpoint, POSTS)
+        yield folder
 
 
 @pytest.fixture
-def ask(
-    indexed: Path, open_beside: Store, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> Ask:
+def ask(indexed: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
     return Ask(indexed, random_checkpoint, capsys)
 
 
@@ -243,12 +240,13 @@ def test_a_missing_store_is_named_and_not_made(
 def test_a_store_without_points_is_named(
     tmp_path: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fill(tmp_path, random_checkpoint, [])
     common = ["--store", str(tmp_path / "store"), "--model", str(random_checkpoint)]
-    assert run_command(["query", "x", *common]) == ExitCode.CONFIG
-    assert "no points yet" in capsys.readouterr().err
-    assert run_command(["stats", *common[:2]]) == ExitCode.CONFIG
-    assert "no points yet" in capsys.readouterr().err
+    with open_store(common[1]):
+        fill(tmp_path, random_checkpoint, [])
+        assert run_command(["query", "x", *common]) == ExitCode.CONFIG
+        assert "no points yet" in capsys.readouterr().err
+        assert run_command(["stats", *common[:2]]) == ExitCode.CONFIG
+        assert "no points yet" in capsys.readouterr().err
 
 
 class Concat:
@@ -272,8 +270,8 @@ def concat(tmp_path_factory: pytest.TempPathFactory, random_checkpoint: Path) ->
     config["matching"]["weights"]["explanation_similarity"] = 3.0
     (model / "config.json").write_text(json.dumps(config))
     (model / "model.safetensors").write_bytes((random_checkpoint / "model.safetensors").read_bytes())
-    fill(folder, model, POSTS)
     with open_store(str(folder / "store")):
+        fill(folder, model, POSTS)
         yield Concat(folder, model)
 
 
@@ -304,6 +302,20 @@ def test_a_pair_has_one_score_whichever_side_asks(concat: Concat, capsys: pytest
     picture = next(hit for hit in by_text["images"] if hit["post_id"] == "picture-2")
     found = next(hit for hit in by_image["texts"] if hit["post_id"] == "text-1")
     assert picture["score"] == pytest.approx(found["score"], abs=1e-4)
+
+
+def test_the_evidence_adds_up_where_a_score_counts_rivals_that_a_question_has_not(
+    concat: Concat, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(concat.model, model)
+    config = json.loads((model / "config.json").read_text())
+    config["matching"] |= {"weights": {"cosine": 1.0, "margin": 9.0}, "alone": [-0.5, 3.0]}
+    (model / "config.json").write_text(json.dumps(config))
+    answer, _ = run(capsys, "x", "--explain", "--store", str(concat.folder / "store"), "--model", str(model))
+    for hit in answer["images"]:
+        linear = hit["evidence"]["intercept"] + sum(part["contribution"] for part in hit["evidence"]["parts"])
+        assert 1 / (1 + math.exp(-linear)) == pytest.approx(hit["score"])
 
 
 def test_the_llm_explains_a_text_that_comes_without(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.fakes import prepared, record
 from worker.errors import InvalidPost, Reason
 from worker.index import Point, Where
-from worker.stages.dual import DualEncode, DualIndex, DualMatch, Side
+from worker.stages.dual import BothCollections, DualEncode, DualIndex, DualMatch, Side
 from worker.types import DeadLettered, Dropped, Encoded, Outcome, Prepared, TakeDown, Unmatched
 
 
@@ -30,6 +31,12 @@ class Shelf:
     def delete_post(self, post_id: str) -> None:
         self.journal.append(f"delete {self.name}")
         self.points = {id_: p for id_, p in self.points.items() if p.payload["post_id"] != post_id}
+
+    def delete(self, where: Where) -> None:
+        self.journal.append(f"delete {self.name}")
+
+    def count(self, kind: str | None = None, *, where: Where | None = None) -> int:
+        return len(self.points)
 
     def scroll(self, where: Where | None = None) -> Iterator[Point]:
         yield from (
@@ -92,9 +99,35 @@ def test_a_post_that_only_the_next_collection_refuses_goes_on() -> None:
     assert result.next_points == ()
 
 
+@pytest.mark.parametrize(
+    "post", [encoded("p"), replace(encoded("p"), next_points=())], ids=["store", "model"]
+)
+def test_a_post_that_the_served_next_side_refuses_is_a_dead_letter_and_in_neither_collection(
+    post: Encoded,
+) -> None:
+    step = dual([], [1], refused=("", "p"))
+    result = step([post])[0]
+    assert isinstance(result, DeadLettered)
+    assert [set(shelf.points) for shelf in step.shelves] == [set(), set()]  # type: ignore[attr-defined]
+
+
+def test_a_post_that_only_the_collection_of_before_refuses_goes_on() -> None:
+    step = dual([], [1], refused=("p", ""))
+    assert isinstance(step([encoded("p")])[0], Encoded)
+    assert [set(shelf.points) for shelf in step.shelves] == [set(), {"p-0"}]  # type: ignore[attr-defined]
+
+
 def test_a_record_that_is_no_longer_ours_is_dropped() -> None:
     step = DualIndex((Shelf("a", []), Shelf("b", [])), lambda: 0, lambda item: False)
     assert isinstance(step([encoded("p")])[0], Dropped)
+
+
+@pytest.mark.parametrize(("side", "order"), [(0, ["delete a", "delete b"]), (1, ["delete b", "delete a"])])
+def test_retention_too_deletes_from_the_served_collection_first(side: Side, order: list[str]) -> None:
+    journal: list[str] = []
+    both = BothCollections((Shelf("a", journal), Shelf("b", journal)), lambda: side)
+    both.delete(Where(undated=True))
+    assert journal == order
 
 
 def encoder(model: str, refuses: str = "") -> DualEncode:

@@ -39,6 +39,9 @@ class ListStore:
         self.asked += requests
         return [self._one(request) for request in requests]
 
+    def get(self, ids: Sequence[str], *, with_vectors: bool = False) -> list[Point]:
+        return [point for point in self.points if point.id in ids]
+
     def _one(self, request: Search) -> list[Hit]:
         hits = [
             Hit(point.id, float(request.vector @ point.vectors[request.using]), _some(point, request))
@@ -107,6 +110,28 @@ def test_pair_has_one_id_whichever_side_asks() -> None:
     assert from_text[0].match_id == from_image[0].match_id
     assert from_image[0].direction is Direction.IMAGE_TO_TEXT
     assert (from_image[0].text_post_id, from_image[0].image_post_id) == ("t", "i")
+
+
+@pytest.mark.parametrize("missing", ["post_id", "image_id", "content_hash"])
+def test_a_stored_point_that_is_not_whole_is_passed_over(missing: str) -> None:
+    store, text = ListStore(), text_post("t", 1.0)
+    store.add(image_post("foreign", 0.9), image_post("ours", 0.8), text)
+    foreign = store.points[0]
+    payload = {name: value for name, value in foreign.payload.items() if name != missing}
+    store.points[0] = replace(foreign, payload={"post_id": "foreign"} | payload)
+    if missing == "post_id":
+        store.points[0] = replace(foreign, payload=payload | {"post_id": None})
+    (matches,) = matcher(store).match([text])
+    assert [match.image_post_id for match in matches] == ["ours"]
+
+
+@pytest.mark.parametrize(("field", "value"), [("window", None), ("window", "x"), ("published_at", "today")])
+def test_a_stored_text_with_a_field_of_another_kind_is_passed_over(field: str, value: object) -> None:
+    store, image = ListStore(), image_post("i", 1.0)
+    store.add(text_post("foreign", 0.9), text_post("ours", 0.8), image)
+    store.points[0] = replace(store.points[0], payload={**store.points[0].payload, field: value})
+    (matches,) = matcher(store).match([image])
+    assert [match.text_post_id for match in matches] == ["ours"]
 
 
 def test_own_post_is_left_out_unless_asked_for() -> None:

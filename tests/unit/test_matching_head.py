@@ -11,11 +11,13 @@ import torch
 
 from benchmarks.rerank_cost import Bench, difference, measure
 from model import backbone as towers
+from model import matching_head
 from model.config import ArchitectureConfig, ExpertConfig, TextConfig, VisionConfig
 from model.encoder import Encoder
 from model.entityclip import EntityClip
 from model.lru import LruCache
 from model.matching_head import MatchingHead
+from model.rerank import ImageParts, PairScorer, TextParts
 
 TEXTS = [
     ("a red wall", "all of it is red, with a white band"),
@@ -123,6 +125,34 @@ def test_what_was_used_longest_ago_is_dropped_first() -> None:
     cache.add({"c": 10})
     assert set(cache.find(["a", "b", "c"])) == {"a", "c"}
     assert cache.held_bytes == 20
+
+
+def test_what_is_too_large_to_be_kept_drops_nothing_else() -> None:
+    cache: LruCache[str, int] = LruCache(20, lambda key, size: size)
+    cache.add({"a": 10})
+    cache.add({"huge": 21})
+    assert set(cache.find(["a", "huge"])) == {"a"}
+    cache.add({"a": 30})
+    assert (cache.find(["a"]), cache.held_bytes) == ({}, 0)
+
+
+def test_no_forward_pass_takes_more_pairs_than_memory_is_reckoned_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = build()
+    head = MatchingHead(model, Encoder(model))
+    vectors, scalars = head.encode_images(pictures())
+    pairs = [(text, image) for text in range(len(TEXTS)) for image in range(4)][:-1]
+    expected, score, sizes = head.logits(TEXTS, vectors, scalars, pairs), PairScorer.logits, list[int]()
+
+    def noted(scorer: PairScorer, images: ImageParts, texts: TextParts, index: torch.Tensor) -> torch.Tensor:
+        sizes.append(index.numel())
+        return score(scorer, images, texts, index)
+
+    monkeypatch.setattr(PairScorer, "logits", noted)
+    monkeypatch.setattr(matching_head, "_PAIRS_AT_ONCE", 3)
+    np.testing.assert_allclose(head.logits(TEXTS, vectors, scalars, pairs), expected, atol=1e-6)
+    assert max(sizes) <= 3
 
 
 def test_the_benchmarks_re_ranks_agree_and_every_step_is_timed(tmp_path: Path) -> None:

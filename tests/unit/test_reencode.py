@@ -34,6 +34,11 @@ class TwoWays:
         rows = {"dark": [0.0, 1.0], "nothing": [np.nan, np.nan]}
         return np.array([rows.get(text, [1.0, 0.0]) for text in texts], np.float32)
 
+    def encode_with_scalars(
+        self, pixels: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self.encode_images(pixels), np.full((len(pixels), 3), 0.5, np.float32)
+
     def fits(self, text: str, explanation: str) -> bool:
         return len(text) + len(explanation) < 20
 
@@ -72,10 +77,16 @@ def test_the_payload_stays_but_for_what_belongs_to_the_old_model(media: MediaSto
     assert made.vectors["image"].tolist() == [1.0, 0.0]
 
 
+def test_where_pairs_are_scored_by_the_matching_head_pictures_carry_its_scalars(media: MediaStore) -> None:
+    encoder: Any = TwoWays()
+    made = Reencoder(encoder, "next", "center-crop", media, head=encoder)([image(KEPT), text("dark")]).points
+    assert [point.payload.get("itm") for point in made] == [[0.5, 0.5, 0.5], None]
+
+
 def test_each_point_knows_its_best_cosine_within_its_own_post(media: MediaStore) -> None:
-    points = reencoder(media)([image(KEPT), text("dark"), text("bright"), text("dark", post="other")]).points
-    own = {point.id: point.payload.get("own_cosine") for point in points}
-    assert own == {"p-a": 1.0, "p-dark": 0.0, "p-bright": 1.0, "other-dark": None}
+    asked = [image(KEPT), text("dark"), image(KEPT, "q"), text("bright", "q"), text("dark", "other")]
+    own = {point.id: point.payload.get("own_cosine") for point in reencoder(media)(asked).points}
+    assert own == {"p-a": 0.0, "p-dark": 0.0, "q-a": 1.0, "q-bright": 1.0, "other-dark": None}
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,16 @@ def test_points_tell_how_well_they_fit_what_else_their_post_shows() -> None:
     assert images == pytest.approx([0.8, 0.6])
     assert texts == pytest.approx([0.8])
     assert own_cosines([across], []) == ([None], [])
+
+
+def test_a_window_about_something_else_fits_its_post_as_well_as_the_best_one() -> None:
+    picture, about_it, about_another = np.array([[0, 1], [0.6, 0.8], [1, 0]], np.float32)
+    images, texts = own_cosines([picture], [about_it, about_another])
+    assert images == pytest.approx([0.8])
+    assert texts == pytest.approx([0.8, 0.8])
+
+
+def test_a_post_without_a_text_of_its_own_says_nothing_of_how_it_fits() -> None:
     (alone,) = Encode(FlakyEncoder(), "m")([prepared("a", images=1)])
     assert isinstance(alone, Encoded)
     assert "own_cosine" not in alone.points[0].payload

@@ -10,7 +10,7 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from model.tokenizer import ClipTokenizer
+from model.tokenizer import ClipTokenizer, clean
 
 TEST_DATA = Path(os.environ.get("ENTITYCLIP_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
@@ -86,3 +86,19 @@ def test_cut_pads_to_the_longest_text(tokenizer: ClipTokenizer) -> None:
 def test_fits_says_whether_a_text_is_cut(tokenizer: ClipTokenizer) -> None:
     assert tokenizer.fits("word " * 75)
     assert not tokenizer.fits("word " * 76)
+
+
+def test_an_explanation_is_read_once_however_many_texts_are_held_against_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[str] = []
+
+    def noted(text: str) -> str:
+        read.append(text)
+        return clean(text)
+
+    monkeypatch.setattr("model.tokenizer.clean", noted)
+    small = ClipTokenizer(1024, 24)
+    found = [small.fits(" ".join(["a"] * count), "a flag " * 50) for count in range(20)]
+    assert found == [count <= 11 for count in range(20)]  # half of the room
+    assert read.count("a flag " * 50) == 1

@@ -70,17 +70,25 @@ def run_checks(config: Config, *, bound_s: float = BOUND_S) -> Iterator[Result]:
     running = [(check, _start(check)) for check in plan.checks(bound_s)]
     for check, future in running:
         yield _result(check.name, partial(_wait, check, future, begun_s))
-    if plan.served is not None and plan.model is not None:
+    if plan.can_agree:
         yield _result("agreement", plan.agreement)
 
 
 class _Plan:
-    """The checks, and the two ids that must agree in the end: each is written by one thread."""
+    """The checks, and the ids that must agree in the end: each is written by one thread."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self.served: str | None = None
         self.model: str | None = None
+        self.next_model: str | None = None
+
+    @property
+    def can_agree(self) -> bool:
+        """Whether every model that is named could be read, and there is another id to compare with."""
+        if self._config.next_model is not None:
+            return self.model is not None and self.next_model is not None
+        return self.served is not None and self.model is not None
 
     def checks(self, bound_s: float) -> Iterator[Check]:
         config = self._config
@@ -98,14 +106,21 @@ class _Plan:
         if config.media_store is not None:
             yield Check("media store", self._media, bound_s)
         yield Check("model", self._model, _MODEL_BOUND_S)
+        if config.next_model is not None:
+            yield Check("next model", self._next_model, _MODEL_BOUND_S)
 
     def agreement(self) -> str:
-        if self.served != self.model:
+        named = [id_ for id_ in (self.model, self.next_model) if id_ is not None]
+        if len(set(named)) < len(named):
+            raise ConfigError(f"`model` and `next_model` are the same model, {self.model}")
+        if self.served is None:
+            return f"the configuration names {' and '.join(named)}"
+        if self.served not in named:
             raise FatalError(
-                f"the store was filled by model {self.served}, the configuration names {self.model}: "
-                "use that model, or another store or alias"
+                f"the store was filled by model {self.served}, the configuration names "
+                f"{' and '.join(named)}: use that model, or another store or alias"
             )
-        return f"store and configuration name the same model {self.model}"
+        return f"store and configuration name the same model {self.served}"
 
     def _store(self) -> str:
         from worker.index import served_model
@@ -167,14 +182,21 @@ class _Plan:
         return f"{place} can be written to"
 
     def _model(self) -> str:
-        from model.checkpoint import CheckpointError, load
+        self.model, line = _load(self._config.model)
+        return line
 
-        try:
-            checkpoint = load(self._config.model)
-        except CheckpointError as error:
-            raise ConfigError(str(error)) from error
-        self.model = checkpoint.model_id
-        return f"{self._config.model}: {self.model}, {checkpoint.config.architecture.embed_dim}-d"
+    def _next_model(self) -> str:
+        self.next_model, line = _load(self._config.next_model or "")
+        return line
+
+
+def _load(model: str) -> tuple[str, str]:
+    """A checkpoint's id, and what there is to say of it."""
+    from worker.serving import load_checkpoint
+
+    checkpoint = load_checkpoint(model)
+    id_ = checkpoint.model_id
+    return id_, f"{model}: {id_}, {checkpoint.config.architecture.embed_dim}-d"
 
 
 def _specs(config: Config) -> tuple[str | None, ...]:

@@ -59,7 +59,7 @@ def calibrate(
         typer.Option(
             "--parts",
             metavar="NAME,…",
-            help="Of cosine, explanation_similarity, entity_overlap, itm.  [cosine, and those that help]",
+            help="Of cosine, margin, explanation_similarity, entity_overlap, itm.  [cosine, and what helps]",
         ),
     ] = None,
     bins: Annotated[int, typer.Option("--bins", metavar="N", min=2, max=100, help="Of reliability.")] = 10,

@@ -29,7 +29,7 @@ def check_config(
     """Print the configuration as `run` would read it, secrets replaced by ***, and test what it names.
 
     The configuration goes to standard output as JSON; one line for each of the vector store, Kafka, Redis,
-    the LLM, the media store and the model goes to standard error. Exit code 78 if any of them cannot work
+    the LLM, the media store and each model goes to standard error. Exit code 78 if any of them cannot work
     as configured, 70 if one failed or the store belongs to another model, 69 if one is away.
     """
     settings = read_config(config, {})

@@ -136,7 +136,9 @@ def _open_rewrite(index: VectorIndex, settings: Config, metrics: Metrics, stack:
     checkpoint = load_checkpoint(settings.model)
     rules = match_rules(settings.match, checkpoint.config.matching, checkpoint.model_id)
     shared = share_model(checkpoint, open_encoder(checkpoint, settings), rules)
-    matcher = Matcher(index.search, rules, evidence=PairEvidence(rules, index.get, shared))
+    matcher = Matcher(
+        index.search, rules, evidence=PairEvidence(rules, index.get, shared, search=index.search)
+    )
     return VectorRewrite(index, shared.encode_texts, matcher.match, emit)
 
 

@@ -11,18 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from worker.cli.options import INCOMPLETE, ConfigOption, DeviceOption, StoreOption, read_config
-from worker.errors import ConfigError, ExitCode
+from worker.errors import ExitCode
 
 if TYPE_CHECKING:
     from worker.config import Config
-    from worker.media import MediaStore
     from worker.migrate.backfill import BackfillReport
     from worker.migrate.collection import Route
     from worker.migrate.compare import Comparison
-    from worker.migrate.reencode import Reencoder
     from worker.migrate.switch import Readiness
-    from worker.model_info import ModelInfo
-    from worker.store.client import Store
 
 PLAN_EXAMPLE = "Example: entityclip migrate plan --to models/next --config worker.toml"
 BACKFILL_EXAMPLE = "Example: entityclip migrate backfill --to models/next --config worker.toml"
@@ -66,17 +62,18 @@ def plan(
     config: ConfigOption = None,
 ) -> None:
     """Say what there is to copy, how long that takes, and who writes both collections. Reads only."""
+    from worker.migrate.opening import open_media, open_reencoder, open_route
     from worker.migrate.output import plan_json, print_plan
     from worker.migrate.plan import make_plan
     from worker.migrate.roster import live_workers
 
     settings = read_config(config, {"store": store, "device": device})
-    with _opened(settings, to) as (opened, route, _):
+    with open_route(settings, to) as (opened, route, _):
         if _is_served(route):
             return
         workers = live_workers(opened, settings.alias)
-        media = _media(settings)
-        found = make_plan(route, workers, _reencoder(settings, to, media), media, sample=sample)
+        media = open_media(settings)
+        found = make_plan(route, workers, open_reencoder(settings, to, media), media, sample=sample)
     if json_:
         typer.echo(plan_json(found))
     else:
@@ -96,18 +93,25 @@ def backfill(
     Workers go on meanwhile. A run that was stopped goes on where it was. Exit code 1: the new model has no
     vector for some points; the output says why.
     """
-    from worker.index import VectorIndex
+    from worker.index import VectorIndex, alias_target
     from worker.migrate.backfill import Backfill
+    from worker.migrate.opening import open_media, open_reencoder, open_route
 
     settings = read_config(config, {"store": store, "device": device})
-    with _opened(settings, to) as (opened, route, info):
+    with open_route(settings, to) as (opened, route, info):
         if _is_served(route):
             return ExitCode.DONE
-        reencode = _reencoder(settings, to, _media(settings))
+        reencode = open_reencoder(settings, to, open_media(settings))
         VectorIndex(opened, settings.alias, info.id, info.dim).create_collection()
-        with _progress(sum(route.source.counts().values())) as on_points:
-            run = Backfill(route.source, route.target, reencode, batch=batch, on_points=on_points)
-            report = run.run()
+        with _progress("backfill", sum(route.source.counts().values())) as on_points:
+            report = Backfill(
+                route.source,
+                route.target,
+                reencode,
+                lambda: alias_target(opened, settings.alias) == route.source.name,
+                batch=batch,
+                on_points=on_points,
+            ).run()
     for line in _report_lines(report, route):
         typer.echo(line)
     return INCOMPLETE if report.failed else ExitCode.DONE
@@ -127,15 +131,16 @@ def compare(
     """Ask both collections with a sample of what they hold, and say how far the answers agree."""
     from model.calibration import Calibration
     from worker.migrate.compare import compare as compare_collections
+    from worker.migrate.opening import check_target, open_route, source_model
     from worker.migrate.output import print_comparisons
 
     settings = read_config(config, {"store": store})
-    with _opened(settings, to) as (_, route, info):
+    with open_route(settings, to) as (_, route, info):
         if _is_served(route):
             return
-        _check_target(route)
+        check_target(route)
         scales = (
-            Calibration.of(_old_model(settings, route).matching, settings.match.threshold),
+            Calibration.of(source_model(settings, route).matching, settings.match.threshold),
             Calibration.of(info.matching, settings.match.threshold),
         )
         found: list[Comparison] = compare_collections(
@@ -184,18 +189,22 @@ def rollback(
 
 def _switch(settings: Config, to: str, undo: str, *, allow_missing: bool, force: bool) -> int:
     from worker.index import VectorIndex
+    from worker.migrate.opening import check_target, open_media, open_reencoder, open_route
     from worker.migrate.roster import live_workers
-    from worker.migrate.switch import find_gap, move_alias, readiness
+    from worker.migrate.switch import find_gap, readiness
 
-    with _opened(settings, to) as (opened, route, info):
+    with open_route(settings, to) as (opened, route, info):
         if _is_served(route):
             return ExitCode.DONE
-        _check_target(route)
+        check_target(route)
+        points = sum(route.source.counts().values()) + sum(route.target.counts().values())
+        with _progress("comparing", points) as on_points:
+            gap = find_gap(route.source, route.target, on_points=on_points)
         found: Readiness = readiness(
             route,
-            find_gap(route.source, route.target),
-            live_workers(opened, settings.alias),
-            lambda: _reencoder(settings, to, _media(settings)),
+            gap,
+            lambda: live_workers(opened, settings.alias),
+            lambda: open_reencoder(settings, to, open_media(settings)),
             allow_missing=allow_missing,
             force=force,
         )
@@ -203,27 +212,12 @@ def _switch(settings: Config, to: str, undo: str, *, allow_missing: bool, force:
             typer.echo(f"entityclip: not yet: {line}", err=True)
         if found.objections:
             return INCOMPLETE
-        move_alias(VectorIndex(opened, settings.alias, info.id, info.dim))
+        VectorIndex(opened, settings.alias, info.id, info.dim).take_alias()
     typer.echo(
         f"the alias {settings.alias} names model {route.target_model} now; before, {route.source_model}"
     )
     typer.echo(f"to undo it: entityclip migrate {undo} --to FOLDER-OF-{route.source_model}")
     return ExitCode.DONE
-
-
-@contextmanager
-def _opened(settings: Config, to: str) -> Iterator[tuple[Store, Route, ModelInfo]]:
-    from worker.migrate.collection import find_route
-    from worker.model_info import read_model
-    from worker.observe.logs import configure_logging
-    from worker.store.client import open_store
-
-    configure_logging(settings.log_level, settings.log_format)
-    info = read_model(to)
-    with open_store(
-        settings.store, api_key=settings.store_api_key, timeout_s=settings.store_timeout_s, create=False
-    ) as opened:
-        yield opened, find_route(opened, settings.alias, info.id, info.dim), info
 
 
 def _is_served(route: Route) -> bool:
@@ -233,46 +227,11 @@ def _is_served(route: Route) -> bool:
     return route.is_done
 
 
-def _check_target(route: Route) -> None:
-    if not route.target.exists():
-        raise ConfigError(
-            f"there is no collection of model {route.target_model} yet: entityclip migrate backfill"
-        )
-
-
-def _old_model(settings: Config, route: Route) -> ModelInfo:
-    """The served model's checkpoint, which is one of the two that the configuration names."""
-    from worker.model_info import read_model
-
-    for name in (settings.model, settings.next_model):
-        if name is not None and (info := read_model(name)).id == route.source_model:
-            return info
-    raise ConfigError(
-        f"the alias names model {route.source_model}, whose checkpoint is neither `model` nor `next_model` "
-        "of the configuration: name it there (--config, or ENTITYCLIP_MODEL)"
-    )
-
-
-def _media(settings: Config) -> MediaStore | None:
-    from worker.media import existing_media
-
-    return existing_media(settings.media_store) if settings.media_store else None
-
-
-def _reencoder(settings: Config, to: str, media: MediaStore | None) -> Reencoder:
-    from worker.migrate.reencode import Reencoder
-    from worker.serving import load_checkpoint, open_encoder
-
-    checkpoint = load_checkpoint(to)
-    encoder = open_encoder(checkpoint, settings)
-    return Reencoder(encoder, checkpoint.model_id, checkpoint.config.preprocess.resize_mode, media)
-
-
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], object]]:
+def _progress(doing: str, total: int) -> Iterator[Callable[[int], object]]:
     from tqdm import tqdm
 
-    with tqdm(total=total, desc="backfill", unit="point", file=sys.stderr, disable=None, leave=False) as bar:
+    with tqdm(total=total, desc=doing, unit="point", file=sys.stderr, disable=None, leave=False) as bar:
         yield bar.update
 
 

@@ -114,6 +114,8 @@ def _card(facts: DemoFacts, match: Match, thumbnail: Thumbnail) -> Card:
 def _evidence(facts: DemoFacts, match: Match) -> Iterator[tuple[str, str]]:
     """What the score is made of, and what it says of the two posts."""
     yield "cosine", f"{match.cosine:.3f}"
+    if match.margin is not None:
+        yield "ahead of its rivals by", f"{match.margin:.3f}"
     if match.explanation_similarity is not None:
         yield "explanation", f"{match.explanation_similarity:.3f}"
     if match.entity_overlap is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from model.calibration import PairParts
 from model.lru import LruCache
-from worker.index import Point
+from worker.index import Hit, Point, Search
+from worker.matching.rivals import SIDES, Rival, RivalSearch, Side, margin
 from worker.matching.rules import MatchRules
 
 Vector = NDArray[np.float32]
@@ -26,11 +27,17 @@ class Candidate:
     Args:
         text, image: the one that was found rather than asked about has no vectors.
         cosine: of the two vectors.
+        rivals: the nearest ones on the sides where they are known.
     """
 
     text: Point
     image: Point
     cosine: float
+    rivals: Mapping[Side, Rival] = field(default_factory=dict)
+
+    def pair(self, first: Side) -> tuple[Point, Point]:
+        """Both points, that of one side first."""
+        return (self.text, self.image) if first == "text" else (self.image, self.text)
 
 
 class PairModel(Protocol):
@@ -70,7 +77,7 @@ class PairEvidence:
     vectors of the store, explanations and texts of the model.
 
     Args:
-        get: `VectorIndex.get`, whose errors pass through.
+        get, search: of `VectorIndex`, whose errors pass through; without `search` no rivals are looked for.
         model: None where `asks_model` says that none is needed.
         kept_bytes: of explanations' vectors kept.
     """
@@ -81,11 +88,13 @@ class PairEvidence:
         get: Callable[..., list[Point]],
         model: PairModel | None,
         *,
+        search: Callable[[Sequence[Search]], list[list[Hit]]] | None = None,
         kept_bytes: int = _KEPT_BYTES,
     ) -> None:
         self._rules = rules
         self._get = get
         self._model = model if asks_model(rules) else None
+        self._rivals = RivalSearch(search, rules) if search is not None and rules.asks_margin else None
         self._explanations: LruCache[str, Vector] = LruCache(
             kept_bytes, lambda text, vector: 4 * len(text) + vector.nbytes
         )
@@ -93,11 +102,13 @@ class PairEvidence:
     def __call__(self, candidates: Sequence[Candidate]) -> list[PairParts]:
         """The parts of each candidate, in their order."""
         found = free_parts(candidates)
+        if self._rivals is not None:
+            self._add_margins(self._rivals, candidates, found)
         places = [place for place, parts in enumerate(found) if self._may_match(parts)]
         if self._model is None or not places:
             return found
         chosen = [candidates[place] for place in places]
-        vectors = self._image_vectors(chosen)
+        vectors = self._vectors([one.image for one in chosen], "image")
         similarities = self._similarities(self._model, chosen, vectors)
         logits = self._logits(self._model, chosen, vectors)
         for place, similarity, logit in zip(places, similarities, logits, strict=True):
@@ -105,20 +116,35 @@ class PairEvidence:
         return found
 
     def _may_match(self, parts: PairParts) -> bool:
-        """Whether the costly parts can make it a match, or it is one and they are to be told."""
-        calibration = self._rules.calibration
-        if calibration.needs & {"explanation_similarity", "itm"}:
-            least = calibration.least_cosine()
-            return least is None or parts.cosine >= least
-        return calibration.score(parts) >= calibration.threshold
+        """Whether what is still unknown can make it a match, or it is one and all of it is to be told."""
+        unknown = ("explanation_similarity", "itm", *(() if parts.margin is not None else ("margin",)))
+        return self._rules.calibration.may_match(parts, unknown)
 
-    def _image_vectors(self, candidates: Sequence[Candidate]) -> dict[str, Vector]:
-        """The pictures' vectors by point id; of those that are deleted by now, none."""
-        known = {one.image.id: one.image.vectors["image"] for one in candidates if one.image.vectors}
-        missing = sorted({one.image.id for one in candidates} - known.keys())
+    def _add_margins(self, ask: RivalSearch, candidates: Sequence[Candidate], found: list[PairParts]) -> None:
+        """Put the margins in; a pair that the rivals at hand keep below the threshold needs no others."""
+        rivals = [dict(one.rivals) for one in candidates]
+        for side in SIDES:
+            for place, one in enumerate(candidates):
+                found[place] = replace(found[place], margin=margin(one.cosine, rivals[place].values()))
+            unknown = [
+                place
+                for place, parts in enumerate(found)
+                if side not in rivals[place] and self._may_match(parts)
+            ]
+            pairs = [candidates[place].pair(side) for place in unknown]
+            nearest = ask(side, pairs, self._vectors([own for own, _ in pairs], side))
+            for place, rival in zip(unknown, nearest, strict=True):
+                rivals[place][side] = rival
+        for place, one in enumerate(candidates):
+            found[place] = replace(found[place], margin=margin(one.cosine, rivals[place].values()))
+
+    def _vectors(self, points: Sequence[Point], name: Side) -> dict[str, Vector]:
+        """The points' vectors by id; of those that are deleted by now, none."""
+        known = {point.id: point.vectors[name] for point in points if name in point.vectors}
+        missing = sorted({point.id for point in points} - known.keys())
         for start in range(0, len(missing), _POINTS_AT_ONCE):
-            points = self._get(missing[start : start + _POINTS_AT_ONCE], with_vectors=True)
-            known |= {point.id: point.vectors["image"] for point in points if "image" in point.vectors}
+            fresh = self._get(missing[start : start + _POINTS_AT_ONCE], with_vectors=True)
+            known |= {point.id: point.vectors[name] for point in fresh if name in point.vectors}
         return known
 
     def _similarities(
@@ -176,7 +202,7 @@ class PairEvidence:
 
 def asks_model(rules: MatchRules) -> bool:
     """Whether pairs are scored by more than what the store's search brings."""
-    return rules.asks_head or "explanation_similarity" in rules.calibration.needs
+    return rules.asks_head or rules.all_parts or "explanation_similarity" in rules.calibration.needs
 
 
 def entities_of(payload: Mapping[str, object]) -> tuple[str, ...]:

@@ -8,22 +8,22 @@ among very many candidates, from both.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from model.calibration import PairParts
+from model.calibration import PairParts, sigmoid
 from worker.ids import match_id
 from worker.index import Hit, Point, Search
+from worker.matching.crowding import Found, search_widely
 from worker.matching.evidence import Candidate, entities_of, free_parts
+from worker.matching.rivals import Side, nearest_rival
 from worker.matching.rules import MatchRules
-from worker.matching.select import best_windows, copies_last, is_crowded
+from worker.matching.select import best_windows, copies_last, is_whole, published_at
 from worker.types import Direction, Encoded, Match
 
 # The engine computes cosines in another order than we do: ask for a little more, decide here.
 _COSINE_SLACK = 1e-4
-_WIDER = 10
 # What a match is made of. A post's unknown fields may be a megabyte: thousands of hits must not carry them.
 _FIELDS = (
     "post_id",
@@ -32,6 +32,7 @@ _FIELDS = (
     "text",
     "explanation",
     "entities",
+    "lang",
     "published_at",
     "content_hash",
     "own_cosine",
@@ -73,9 +74,14 @@ class Matcher:
     def match(self, posts: Sequence[Encoded]) -> list[tuple[Match, ...]]:
         """The matches of each post, best first, in the order of the posts."""
         asked = [each for place, post in enumerate(posts) for each in self._requests(place, post)]
-        answers = self._answers([each.search for each in asked])
+        answers = search_widely(self._search, [each.search for each in asked], self._rules.max_matches)
         candidates = [
-            [_candidate(each.point, hit) for hit in hits] for each, hits in zip(asked, answers, strict=True)
+            [
+                _candidate(each.point, hit, answer)
+                for hit in answer.hits
+                if is_whole(hit.payload, each.search.using)
+            ]
+            for each, answer in zip(asked, answers, strict=True)
         ]
         parts = iter(self._evidence([candidate for those in candidates for candidate in those]))
         found: list[list[Match]] = [[] for _ in posts]
@@ -88,7 +94,7 @@ class Matcher:
         where = self._rules.partners(post.prepared.post)
         if where is None:
             return []
-        least = self._rules.calibration.least_cosine()
+        least = None if self._rules.asks_margin else self._rules.calibration.least_cosine()
         return [
             _Asked(
                 place,
@@ -104,20 +110,6 @@ class Matcher:
             )
             for point in post.points
         ]
-
-    def _answers(self, requests: Sequence[Search]) -> list[list[Hit]]:
-        """The hits; asked for once more, and wider, where copies of few contents took all the places."""
-        if not requests:
-            return []
-        answers, rules = self._search(requests), self._rules
-        crowded = [
-            place for place, hits in enumerate(answers) if is_crowded(hits, rules.top_k, rules.max_matches)
-        ]
-        if crowded:
-            wider = [replace(requests[place], limit=rules.top_k * _WIDER) for place in crowded]
-            for place, hits in zip(crowded, self._search(wider), strict=True):
-                answers[place] = hits
-        return answers
 
     def _ranked(self, point: Point, found: Sequence[tuple[Candidate, PairParts]]) -> list[Match]:
         """The candidates of one search that are matches, best first, ranked."""
@@ -146,10 +138,11 @@ class Matcher:
             entities=entities_of(text) or entities_of(image),
             model_id=rules.model_id,
             matched_at=self._now(),
-            text_published_at=_date(candidate.text),
-            image_published_at=_date(candidate.image),
+            text_published_at=published_at(text),
+            image_published_at=published_at(image),
             image_hash=str(image["content_hash"]),
-            itm_probability=None if parts.itm is None else _sigmoid(parts.itm),
+            margin=parts.margin,
+            itm_probability=None if parts.itm is None else sigmoid(parts.itm),
             explanation_similarity=parts.explanation_similarity,
             entity_overlap=parts.entity_overlap,
             text_own_score=text_own,
@@ -173,20 +166,12 @@ def out_of_context(candidate: Candidate, rules: MatchRules) -> tuple[str, ...]:
     return tuple(post for post, score in own if score is not None and score < rules.own_below)
 
 
-def _candidate(point: Point, hit: Hit) -> Candidate:
+def _candidate(point: Point, hit: Hit, found: Found) -> Candidate:
     other = Point(hit.id, {}, hit.payload)
-    return Candidate(*((point, other) if _is_text(point) else (other, point)), hit.score)
-
-
-def _date(point: Point) -> datetime | None:
-    value = point.payload.get("published_at")
-    return value if value is None or isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    side: Side = "text" if _is_text(point) else "image"
+    rivals = {side: nearest_rival(point, other, found.hits, found.limit)}
+    return Candidate(*((point, other) if side == "text" else (other, point)), hit.score, rivals)
 
 
 def _is_text(point: Point) -> bool:
     return "text" in point.vectors
-
-
-def _sigmoid(logit: float) -> float:
-    odds = math.exp(-abs(logit))  # never overflows
-    return 1 / (1 + odds) if logit >= 0 else odds / (1 + odds)

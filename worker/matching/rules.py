@@ -27,6 +27,7 @@ class MatchRules:
         share_entity: only posts that name an entity in common, spelled alike.
         own_below: least own score of a post that is not out of context, see `Match`.
         rerank: whether matches are ordered by the matching head.
+        all_parts: whether parts are told that the score does not depend on.
     """
 
     calibration: Calibration
@@ -39,11 +40,17 @@ class MatchRules:
     share_entity: bool = False
     own_below: float = 0.5
     rerank: bool = False
+    all_parts: bool = False
 
     @property
     def asks_head(self) -> bool:
         """Whether pairs are scored by the matching head, so that pictures need its scalars."""
         return self.rerank or "itm" in self.calibration.needs
+
+    @property
+    def asks_margin(self) -> bool:
+        """Whether a pair's score depends on its rivals, however far below they are."""
+        return self.all_parts or "margin" in self.calibration.needs
 
     def partners(self, post: Post) -> Where | None:
         """Which points a post may be matched with; None for none at all."""
@@ -61,8 +68,13 @@ class MatchRules:
 
     def own_score(self, payload: Mapping[str, object]) -> float | None:
         """The probability that a point belongs to what else its post shows; None where that is nothing."""
-        cosine = payload.get("own_cosine")
-        return self.calibration.own_score(cosine) if isinstance(cosine, float | int) else None
+        return own_score(self.calibration, payload)
+
+
+def own_score(calibration: Calibration, payload: Mapping[str, object]) -> float | None:
+    """As `MatchRules.own_score`."""
+    cosine = payload.get("own_cosine")
+    return calibration.own_score(cosine) if isinstance(cosine, float | int) else None
 
 
 def match_rules(match: MatchConfig, fitted: MatchingConfig, model_id: str) -> MatchRules:
@@ -82,6 +94,7 @@ def match_rules(match: MatchConfig, fitted: MatchingConfig, model_id: str) -> Ma
         share_entity=match.share_entity,
         own_below=match.own_below,
         rerank=match.rerank,
+        all_parts=match.all_parts,
     )
 
 

@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
-from worker.index import Hit
+from worker.index import VectorName
 from worker.types import Match
+
+_NEEDED: Mapping[VectorName, Mapping[str, type]] = {
+    "image": {"post_id": str, "image_id": str, "content_hash": str},
+    "text": {"post_id": str, "window": int, "text": str},
+}
+
+
+def is_whole(payload: Mapping[str, object], kind: VectorName) -> bool:
+    """Whether a hit holds what a match is made of; whoever else writes to the collection may leave it out."""
+    if not all(isinstance(payload.get(name), type_) for name, type_ in _NEEDED[kind].items()):
+        return False
+    try:
+        date = published_at(payload)
+    except ValueError:
+        return False
+    return date is None or date.tzinfo is not None
+
+
+def published_at(payload: Mapping[str, object]) -> datetime | None:
+    """The post's date.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = payload.get("published_at")
+    return value if value is None or isinstance(value, datetime) else datetime.fromisoformat(str(value))
 
 
 def by_merit(match: Match) -> tuple[float, float, float, str]:
@@ -35,12 +62,6 @@ def copies_last(matches: Sequence[Match]) -> list[Match]:
         (copies if content in seen else firsts).append(match)
         seen.add(content)
     return firsts + copies
-
-
-def is_crowded(hits: Sequence[Hit], limit: int, wanted: int) -> bool:
-    """Whether copies of few contents took all the places of a search."""
-    contents = {str(hit.payload.get("content_hash", hit.id)) for hit in hits}
-    return len(hits) >= limit and len(contents) < min(wanted, len(hits))
 
 
 def _by_score(match: Match) -> tuple[float, float, str]:

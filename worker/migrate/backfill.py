@@ -11,21 +11,26 @@ worker wrote is lost or overwritten:
   or it comes to the other collection after the insertion, and deletes that.
 - A run that was killed between the two leaves points behind that may be gone from the served collection: the
   end of every run deletes what stands only in the other one.
+- All of that rests on the order of the two writes, so a run ends where the alias moves. It looks after each
+  comparison: a worker that still found the alias where it was has written what was compared in that order.
 
 What is there already is skipped, so a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from worker.errors import FatalError
 from worker.index import Point
 from worker.migrate.collection import ModelCollection, Row, Version
 from worker.migrate.reencode import Reencoded, Unencodable
 
 _ROUNDS = 5  # a post that changes more often while it is copied is left to its worker
+_SETTLE_S = 1.0
 Reencode = Callable[[Sequence[Point]], Reencoded]
 
 
@@ -64,6 +69,7 @@ class Backfill:
     """One run. One thread; blocks for as long as it takes.
 
     Args:
+        is_served: whether the alias still names the source.
         batch: points that are encoded and inserted at once.
         on_points: told how many points were dealt with, each time some were.
     """
@@ -73,11 +79,13 @@ class Backfill:
         source: ModelCollection,
         target: ModelCollection,
         reencode: Reencode,
+        is_served: Callable[[], bool],
         *,
         batch: int = 128,
         on_points: Callable[[int], object] = lambda number: None,
     ) -> None:
         self._source, self._target, self._reencode = source, target, reencode
+        self._is_served = is_served
         self._batch, self._on_points = batch, on_points
         self._failed: dict[str, Unencodable] = {}
         self._inserted: set[str] = set()
@@ -88,12 +96,13 @@ class Backfill:
 
         Raises:
             TransientError: the store or the media store is away; run it again.
-            FatalError: the store refuses.
+            FatalError: the store refuses, or the alias moves meanwhile.
         """
         for rows in self._source.rows():
             for start in range(0, len(rows), self._batch):
+                self._check_served()
                 self._copy(rows[start : start + self._batch])
-        self.report.removed += remove_extra(self._target, self._source)
+        self._remove_extra()
         self.report.failed = Counter(self._failed.values())
         return self.report
 
@@ -126,12 +135,30 @@ class Backfill:
         return self._take_back_changed(reencoded.points)
 
     def _take_back_changed(self, points: Sequence[Point]) -> set[str]:
-        inserted = {point.id: _version(point) for point in points}
+        inserted = {point.id: Version.of(point.payload) for point in points}
         now = self._source.versions(list(inserted))
+        if not self._is_served():  # a worker may have deleted from the target and not yet from the source
+            time.sleep(_SETTLE_S)
+            now = self._source.versions(list(inserted))
         gone = {id_: version for id_, version in inserted.items() if now.get(id_) != version}
         self._target.delete_versions(gone)
         self.report.removed += len(gone)
         return {str(point.payload.get("post_id")) for point in points if point.id in gone.keys() & now.keys()}
+
+    def _remove_extra(self) -> None:
+        """Delete from the target what the source, which is written first, does not hold."""
+        for rows in self._target.rows():
+            extra = {row.id: row.version for row in difference(rows, self._source).missing}
+            self._check_served()
+            self._target.delete_versions(extra)
+            self.report.removed += len(extra)
+
+    def _check_served(self) -> None:
+        if not self._is_served():
+            raise FatalError(
+                "the alias moved while the backfill ran, which has stopped: "
+                "`entityclip migrate plan` says where things stand"
+            )
 
 
 def difference(rows: Sequence[Row], other: ModelCollection) -> Difference:
@@ -142,25 +169,3 @@ def difference(rows: Sequence[Row], other: ModelCollection) -> Difference:
         row.id: versions[row.id] for row in rows if row.id in versions and versions[row.id] != row.version
     }
     return Difference(missing, outdated, len(rows) - len(missing) - len(outdated))
-
-
-def remove_extra(target: ModelCollection, source: ModelCollection) -> int:
-    """Delete from the target what the source, which is written first, does not hold.
-
-    Returns:
-        How many points.
-    """
-    removed = 0
-    for rows in target.rows():
-        extra = {row.id: row.version for row in difference(rows, source).missing}
-        target.delete_versions(extra)
-        removed += len(extra)
-    return removed
-
-
-def _version(point: Point) -> Version:
-    def text(name: str) -> str:
-        value = point.payload.get(name)
-        return "" if value is None else str(value)
-
-    return Version(text("indexed_at"), text("content_hash"), text("explanation_status"))

@@ -30,6 +30,11 @@ class Version:
     content_hash: str
     explanation_status: str
 
+    @classmethod
+    def of(cls, payload: Mapping[str, object]) -> Version:
+        """As a point's payload says; what it does not say is empty."""
+        return cls(*(_text(payload, name) for name in _VERSION_FIELDS))
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -66,18 +71,8 @@ class ModelCollection:
         Args:
             offset: the UUID to begin at.
         """
-        following: m.ExtendedPointId | None = offset
-        while True:
-            found, following = self._store.call(
-                self._store.client.scroll,
-                self.name,
-                limit=_PAGE,
-                offset=following,
-                with_payload=[*_VERSION_FIELDS, "kind", "post_id"],
-            )
+        for found in self._pages(offset, None, [*_VERSION_FIELDS, "kind", "post_id"]):
             yield [_row(record) for record in found]
-            if following is None:
-                return
 
     def versions(self, ids: Sequence[str]) -> dict[str, Version]:
         """The versions of those points that exist."""
@@ -94,20 +89,7 @@ class ModelCollection:
     def posts(self, post_ids: Iterable[str]) -> list[Point]:
         """All points of these posts, without vectors."""
         condition = m.Filter(must=field_is("post_id", tuple(post_ids)))
-        points: list[Point] = []
-        following: m.ExtendedPointId | None = None
-        while True:
-            found, following = self._store.call(
-                self._store.client.scroll,
-                self.name,
-                scroll_filter=condition,
-                limit=_PAGE,
-                offset=following,
-                with_payload=True,
-            )
-            points += map(as_point, found)
-            if following is None:
-                return points
+        return [as_point(record) for found in self._pages(None, condition, True) for record in found]
 
     def insert(self, points: Sequence[Point]) -> list[str]:
         """Store those points whose ids are not there yet; returns once they are durable.
@@ -148,6 +130,23 @@ class ModelCollection:
     def _count(self, conditions: list[m.Condition]) -> int:
         condition = m.Filter(must=conditions)
         return self._store.call(self._store.client.count, self.name, count_filter=condition, exact=True).count
+
+    def _pages(
+        self, offset: str | None, condition: m.Filter | None, payload: bool | list[str]
+    ) -> Iterator[list[m.Record]]:
+        following: m.ExtendedPointId | None = offset
+        while True:
+            found, following = self._store.call(
+                self._store.client.scroll,
+                self.name,
+                scroll_filter=condition,
+                limit=_PAGE,
+                offset=following,
+                with_payload=payload,
+            )
+            yield found
+            if following is None:
+                return
 
     def _retrieve(
         self, ids: Sequence[str], fields: Sequence[str], *, with_vectors: bool = False
@@ -228,13 +227,12 @@ def _dim(store: Store, name: str) -> int:
 
 def _row(record: m.Record) -> Row:
     payload = record.payload or {}
+    return Row(str(record.id), _text(payload, "kind"), _text(payload, "post_id"), Version.of(payload))
 
-    def text(name: str) -> str:
-        value = payload.get(name)
-        return "" if value is None else str(value)
 
-    version = Version(*(text(name) for name in _VERSION_FIELDS))
-    return Row(str(record.id), text("kind"), text("post_id"), version)
+def _text(payload: Mapping[str, object], name: str) -> str:
+    value = payload.get(name)
+    return "" if value is None else str(value)
 
 
 def _stored_at(moment: str) -> m.Condition:

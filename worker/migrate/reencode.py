@@ -9,18 +9,19 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model.images import ImageError, ResizeMode, decode, resize_for_model
 from worker.index import Point
 from worker.media import MediaStore
+from worker.stages.encode import ScalarEncoder
+from worker.stages.points import own_cosines
 from worker.types import Pixels, Vector
 
 if TYPE_CHECKING:
     from model.encoder import Encoder
 
 _CHUNK = 64  # pictures decoded at once
-_OF_THE_MODEL = ("itm",)  # payload fields that only the model which wrote them can read
+_OF_THE_MODEL = ("itm", "own_cosine")  # payload fields that only the model that wrote them can read
 
 
 class Unencodable(StrEnum):
@@ -51,13 +52,22 @@ class Reencoder:
 
     Args:
         media: where the pictures are; None for nowhere.
+        head: gives the pictures' points the scalars of the matching head, as a worker's have them; None
+            where pairs are not scored by it.
     """
 
     def __init__(
-        self, encoder: Encoder, model_id: str, resize_mode: ResizeMode, media: MediaStore | None
+        self,
+        encoder: Encoder,
+        model_id: str,
+        resize_mode: ResizeMode,
+        media: MediaStore | None,
+        *,
+        head: ScalarEncoder | None = None,
     ) -> None:
         self._encoder, self._model_id, self._media = encoder, model_id, media
         self._resize_mode: ResizeMode = resize_mode
+        self._head = head
 
     def __call__(self, points: Sequence[Point]) -> Reencoded:
         """Encode points of any kind; those of one post together, for each also holds its own pair's cosine.
@@ -69,13 +79,14 @@ class Reencoder:
         pictures = [point for point in points if point.payload.get("kind") == "image"]
         failed: dict[str, Unencodable] = {}
         vectors = self._texts(texts)
+        scalars: dict[str, Vector] = {}
         for start in range(0, len(pictures), _CHUNK):
-            vectors |= self._pictures(pictures[start : start + _CHUNK], failed)
-        for id_, vector in vectors.items():
-            if not np.isfinite(vector).all():
+            self._pictures(pictures[start : start + _CHUNK], vectors, scalars, failed)
+        for id_, numbers in (*vectors.items(), *scalars.items()):
+            if not np.isfinite(numbers).all():
                 failed[id_] = Unencodable.NO_VECTOR
         made = [point for point in points if point.id in vectors and point.id not in failed]
-        return Reencoded(self._points(made, vectors), failed)
+        return Reencoded(self._points(made, vectors, scalars), failed)
 
     @property
     def image_size(self) -> int:
@@ -95,7 +106,13 @@ class Reencoder:
         vectors = self._encoder.encode_texts([row[0] for row in rows], [row[1] for row in rows])
         return dict(zip((point.id for point in points), vectors, strict=True))
 
-    def _pictures(self, points: Sequence[Point], failed: dict[str, Unencodable]) -> dict[str, Vector]:
+    def _pictures(
+        self,
+        points: Sequence[Point],
+        vectors: dict[str, Vector],
+        scalars: dict[str, Vector],
+        failed: dict[str, Unencodable],
+    ) -> None:
         pixels: dict[str, Pixels] = {}
         for point in points:
             found = self._picture(str(point.payload.get("content_hash", "")))
@@ -104,9 +121,14 @@ class Reencoder:
             else:
                 pixels[point.id] = found
         if not pixels:
-            return {}
-        vectors = self._encoder.encode_images(np.stack(list(pixels.values())))
-        return dict(zip(pixels, vectors, strict=True))
+            return
+        batch = np.stack(list(pixels.values()))
+        if self._head is None:
+            rows = self._encoder.encode_images(batch)
+        else:
+            rows, own_scalars = self._head.encode_with_scalars(batch)
+            scalars |= zip(pixels, own_scalars, strict=True)
+        vectors |= zip(pixels, rows, strict=True)
 
     def _picture(self, content_hash: str) -> Pixels | Unencodable:
         if self._media is None:
@@ -123,36 +145,33 @@ class Reencoder:
             return Unencodable.UNREADABLE
         return resize_for_model(picture, self._encoder.image_size, self._resize_mode)
 
-    def _points(self, points: Sequence[Point], vectors: Mapping[str, Vector]) -> tuple[Point, ...]:
-        own = own_cosines(points, vectors)
+    def _points(
+        self, points: Sequence[Point], vectors: Mapping[str, Vector], scalars: Mapping[str, Vector]
+    ) -> tuple[Point, ...]:
+        own = _own_cosines(points, vectors)
         made = []
         for point in points:
             payload = {key: value for key, value in point.payload.items() if key not in _OF_THE_MODEL}
             payload["model_id"] = self._model_id
-            payload.pop("own_cosine", None)
-            if point.id in own:
+            if own.get(point.id) is not None:
                 payload["own_cosine"] = own[point.id]
+            if point.id in scalars:
+                payload["itm"] = scalars[point.id].tolist()
             name = "image" if payload.get("kind") == "image" else "text"
             made.append(replace(point, vectors={name: vectors[point.id]}, payload=payload))
         return tuple(made)
 
 
-def own_cosines(points: Sequence[Point], vectors: Mapping[str, NDArray[np.float32]]) -> dict[str, float]:
-    """For each picture the best cosine with a text window of its own post, for each window with a picture.
-
-    Args:
-        vectors: [D] L2-normalised, by point.
-    """
+def _own_cosines(points: Sequence[Point], vectors: Mapping[str, Vector]) -> dict[str, float | None]:
+    """Of each point, within its own post."""
     posts: dict[object, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
     for point in points:
         posts[point.payload.get("post_id")][point.payload.get("kind") == "text"].append(point.id)
-    best: dict[str, float] = {}
+    own: dict[str, float | None] = {}
     for images, texts in posts.values():
-        if images and texts:
-            cosines = np.stack([vectors[id_] for id_ in images]) @ np.stack([vectors[id_] for id_ in texts]).T
-            best |= zip(images, map(float, cosines.max(axis=1)), strict=True)
-            best |= zip(texts, map(float, cosines.max(axis=0)), strict=True)
-    return best
+        cosines = own_cosines([vectors[id_] for id_ in images], [vectors[id_] for id_ in texts])
+        own |= zip((*images, *texts), (*cosines[0], *cosines[1]), strict=True)
+    return own
 
 
 def _text(point: Point) -> tuple[str, str]:

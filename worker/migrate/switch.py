@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from worker.index import VectorIndex
 from worker.migrate.backfill import Reencode, difference
 from worker.migrate.collection import ModelCollection, Route, Row
 from worker.migrate.reencode import Unencodable
@@ -19,17 +18,18 @@ _PAUSE_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What the target lacks of the source.
+    """How the target differs from the source.
 
     Args:
-        missing: ids of the points that it does not hold.
+        missing: the points that it does not hold.
         outdated: how many it holds in another version.
-        total: points of the source.
+        extra: how many it holds that are gone from the source: a worker took them down that wrote one
+            collection only.
     """
 
     missing: tuple[Row, ...] = ()
     outdated: int = 0
-    total: int = 0
+    extra: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,31 +45,42 @@ class Readiness:
     without_vector: Counter[Unencodable] = field(default_factory=Counter)
 
 
-def find_gap(source: ModelCollection, target: ModelCollection, pause_s: float = _PAUSE_S) -> Gap:
+def find_gap(
+    source: ModelCollection,
+    target: ModelCollection,
+    pause_s: float = _PAUSE_S,
+    *,
+    on_points: Callable[[int], object] = lambda number: None,
+) -> Gap:
     """Compare the two collections point by point; blocks for a few requests a thousand points.
 
     Args:
         pause_s: before what seems to be missing is looked for again.
+        on_points: told how many points of either were compared, each time some were.
     """
     suspects: list[Row] = []
-    total = 0
     for rows in source.rows():
         found = difference(rows, target)
         suspects += [row for row in rows if row.id in found.outdated] + list(found.missing)
-        total += len(rows)
-    for _ in range(_LOOKS if suspects else 0):
+        on_points(len(rows))
+    extra: list[Row] = []
+    for rows in target.rows():
+        extra += difference(rows, source).missing
+        on_points(len(rows))
+    for _ in range(_LOOKS):
+        if not suspects and not extra:
+            break
         time.sleep(pause_s)
         suspects = [row for rows in _pages(suspects) for row in _still_differs(rows, source, target)]
-        if not suspects:
-            break
+        extra = [row for rows in _pages(extra) for row in _still_only_in(rows, target, source)]
     missing = tuple(row for rows in _pages(suspects) for row in difference(rows, target).missing)
-    return Gap(missing, len(suspects) - len(missing), total)
+    return Gap(missing, len(suspects) - len(missing), len(extra))
 
 
 def readiness(
     route: Route,
     gap: Gap,
-    workers: Sequence[LiveWorker],
+    workers: Callable[[], Sequence[LiveWorker]],
     reencode: Callable[[], Reencode],
     *,
     allow_missing: bool = False,
@@ -78,7 +89,7 @@ def readiness(
     """Look at everything that speaks against moving the alias.
 
     Args:
-        workers: those that are alive.
+        workers: those that are alive; asked last, for one may start while the rest is looked at.
         reencode: loads the target's model; only called where points are missing, to see which of them it
             can encode at all.
         allow_missing: move although points are missing that the model cannot encode.
@@ -87,10 +98,10 @@ def readiness(
     failed = _without_vector(route.source, gap.missing, reencode) if gap.missing else Counter()
     lost = len(gap.missing) - failed.total()
     objections: list[str] = []
-    if lost or gap.outdated:
+    if lost or gap.outdated or gap.extra:
         objections.append(
-            f"{lost} points are missing and {gap.outdated} outdated in {route.target.name}: "
-            "run `entityclip migrate backfill`"
+            f"{lost} points are missing in {route.target.name}, {gap.outdated} are outdated and {gap.extra} "
+            "are to be deleted: run `entityclip migrate backfill`"
         )
     if failed and not allow_missing:
         reasons = ", ".join(f"{number}: {reason}" for reason, number in sorted(failed.items()))
@@ -98,7 +109,7 @@ def readiness(
             f"{failed.total()} points have no vector of that model ({reasons}): --allow-missing"
         )
     if not force:
-        objections += worker_objections(route, workers)
+        objections += worker_objections(route, workers())
     return Readiness(tuple(objections), failed)
 
 
@@ -113,15 +124,6 @@ def worker_objections(route: Route, workers: Sequence[LiveWorker]) -> list[str]:
         for worker in workers
         if not needed <= set(worker.models)
     ]
-
-
-def move_alias(index: VectorIndex) -> None:
-    """Point the alias at this index's collection, in one step.
-
-    Args:
-        index: of the target, not opened.
-    """
-    index.take_alias()
 
 
 def _without_vector(
@@ -142,6 +144,11 @@ def _still_differs(rows: Sequence[Row], source: ModelCollection, target: ModelCo
     now = [Row(row.id, row.kind, row.post_id, held[row.id]) for row in rows if row.id in held]
     found = difference(now, target)
     return [row for row in now if row.id in found.outdated or row in found.missing]
+
+
+def _still_only_in(rows: Sequence[Row], target: ModelCollection, source: ModelCollection) -> list[Row]:
+    held = target.versions([row.id for row in rows])
+    return [row for row in difference(rows, source).missing if row.id in held]
 
 
 def _pages(rows: Sequence[Row], size: int = 128) -> list[Sequence[Row]]:

@@ -15,6 +15,7 @@ import numpy as np
 from model.calibration import Calibration, PairParts
 from model.config import PARTS
 from worker.index import VectorIndex
+from worker.matching.rules import own_score
 from worker.query.candidates import Asked, Candidate, CandidateSearch, Vector
 from worker.query.question import Kind, Query
 
@@ -150,8 +151,7 @@ def _found(
     other: Kind = "text" if kind == "image" else "image"
     pair = PairParts(cosines[other], explanation_similarity) if other in cosines else None
     score = None if pair is None else calibration.score(pair)
-    own = candidate.hit.payload.get("own_cosine")
-    own_score = calibration.own_score(float(own)) if isinstance(own, int | float) else None
+    own = own_score(calibration, candidate.hit.payload)
     passes = score is not None and score >= calibration.threshold
     return Found(
         kind=kind,
@@ -169,8 +169,8 @@ def _found(
         url=candidate.text("url"),
         content_hash=candidate.text("content_hash"),
         copies=copies,
-        own_score=own_score,
-        out_of_context=passes and own_score is not None and own_score < scale.own_below,
+        own_score=own,
+        out_of_context=passes and own is not None and own < scale.own_below,
         parts=() if pair is None else _parts(calibration, pair),
     )
 

@@ -15,12 +15,13 @@ from typing import Literal
 
 import structlog
 
-from worker.errors import FatalError
-from worker.index import VectorIndex, Where, alias_target
+from worker.errors import FatalError, Reason
+from worker.index import Where, alias_target
 from worker.stages.index import Index, PointStore
 from worker.store.client import Store
 from worker.transport.base import Record
 from worker.types import DeadLettered, Dropped, Encoded, Outcome, Prepared, TakeDown, Unmatched
+from worker.upkeep.retention import AgingPoints
 
 Side = Literal[0, 1]  # of `model` and of `next_model`
 IndexResult = Encoded | Unmatched | DeadLettered | Dropped
@@ -60,8 +61,8 @@ class ServedSide:
 class DualEncode:
     """The step of the encode stage with two models, one after the other on the one thread.
 
-    A post that `model` refuses is a dead letter. One that `next_model` alone refuses is stored without
-    vectors of that model: a model that is not trusted yet must not cost a post.
+    A post that `model` refuses is a dead letter. One that `next_model` alone refuses goes on without vectors
+    of that model: as long as it is not served it must not cost a post, and `DualIndex` knows whether it is.
     """
 
     def __init__(self, encode: EncodeStep, encode_next: EncodeStep) -> None:
@@ -80,7 +81,8 @@ class DualIndex:
     """The step of the index stage with two collections. One thread only; blocks as long as the store does.
 
     Repeating it does no harm. Where the alias moved while a batch was written, the batch is written again
-    in the order that now holds.
+    in the order that now holds. A post that cannot stand in the served collection is a dead letter and
+    stands in neither; one that only the other collection or its model refuses is left out there.
 
     Args:
         stores: of `model` and of `next_model`.
@@ -107,13 +109,14 @@ class DualIndex:
             first = now
 
     def _write(self, items: Sequence[Encoded | TakeDown], first: Side) -> list[IndexResult]:
-        written: dict[Side, list[IndexResult]] = {}
-        for side in (first, _other(first)):
-            written[side] = self._steps[side]([_of_side(item, side) for item in items])
-        for result, item in zip(written[0], items, strict=True):
+        second = _other(first)
+        results = self._steps[first]([_of_side(item, first) for item in items])
+        results = [_served_result(*row, first) for row in zip(items, results, strict=True)]
+        beside = self._steps[second]([_of_side(item, second) for item in items])
+        for result, item in zip(results, items, strict=True):
             if isinstance(result, DeadLettered):  # a dead letter stands in neither collection
-                self._steps[1]([TakeDown(result.record, _post_id(item))])
-        return [_merged(*row) for row in zip(items, written[0], written[1], strict=True)]
+                self._steps[second]([TakeDown(result.record, _post_id(item))])
+        return [_merged(*row, second) for row in zip(items, results, beside, strict=True)]
 
 
 class DualMatch:
@@ -133,19 +136,25 @@ class DualMatch:
 
 
 class BothCollections:
-    """What retention needs of two indexes, as one: what is too old goes from both in one sweep."""
+    """What retention needs of two indexes, as one: what is too old goes from both in one sweep.
 
-    def __init__(self, *indexes: VectorIndex) -> None:
-        self._indexes = indexes
+    Args:
+        indexes: of `model` and of `next_model`.
+        served: which of the two the alias names; asked on retention's thread.
+    """
+
+    def __init__(self, indexes: tuple[AgingPoints, AgingPoints], served: Callable[[], Side]) -> None:
+        self._indexes, self._served = indexes, served
 
     def count(self, kind: str | None = None, *, where: Where | None = None) -> int:
         """How many points there are, in both together."""
         return sum(index.count(kind, where=where) for index in self._indexes)
 
     def delete(self, where: Where) -> None:
-        """Delete the points that match, from both."""
-        for index in self._indexes:
-            index.delete(where)
+        """Delete the points that match, from both, from the served one first."""
+        first = self._served()
+        for side in (first, _other(first)):
+            self._indexes[side].delete(where)
 
 
 def _for_next(post: Prepared) -> Prepared:
@@ -186,11 +195,22 @@ def _post_id(item: Encoded | TakeDown) -> str:
     return item.prepared.post.id if isinstance(item, Encoded) else item.post_id
 
 
-def _merged(item: Encoded | TakeDown, result: IndexResult, beside: IndexResult) -> IndexResult:
-    """One result of the two collections'."""
+def _served_result(item: Encoded | TakeDown, result: IndexResult, side: Side) -> IndexResult:
+    """What the served collection says of an item, which for lack of vectors is no good outcome."""
+    if isinstance(item, Encoded) and isinstance(result, Unmatched) and not _encoded_of(item, side).points:
+        return DeadLettered(
+            item.prepared.record, Reason.ENCODING_FAILED, "the served model gave no vector", "encode"
+        )
+    return result
+
+
+def _merged(item: Encoded | TakeDown, result: IndexResult, beside: IndexResult, second: Side) -> IndexResult:
+    """One result of those of the served collection and of the other one."""
     if isinstance(result, Dropped) or isinstance(beside, Dropped):
         return Dropped(item.prepared.record if isinstance(item, Encoded) else item.record)
-    if isinstance(beside, DeadLettered) and isinstance(item, Encoded) and isinstance(result, Encoded):
-        log.warning("stored without the next model", post=item.prepared.post.id, detail=beside.detail)
-        return replace(item, next_points=())
-    return item if isinstance(result, Encoded) and isinstance(item, Encoded) else result
+    if not isinstance(item, Encoded) or not isinstance(result, Encoded):
+        return result
+    if isinstance(beside, DeadLettered):
+        log.warning("stored in one collection", post=item.prepared.post.id, detail=beside.detail)
+        return replace(item, next_points=()) if second == 1 else replace(item, points=())
+    return item

@@ -32,11 +32,21 @@ class Index:
 
     Repeating it does no harm, so a TransientError may be answered by calling it again. Each call asks anew
     whether a record is still ours: by now another worker may have stored a newer version of the post.
+
+    Args:
+        check_served: raises where readers do not look into this store any more; asked after each batch, so
+            that nothing is acknowledged that stands in it alone.
     """
 
-    def __init__(self, store: PointStore, is_ours: Callable[[Record], bool]) -> None:
+    def __init__(
+        self,
+        store: PointStore,
+        is_ours: Callable[[Record], bool],
+        check_served: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._is_ours = is_ours
+        self._check_served = check_served
 
     def __call__(
         self, items: Sequence[Encoded | TakeDown]
@@ -51,6 +61,7 @@ class Index:
                 results.append(Dropped(_record(item)))
             else:
                 results.append(next(stored) if isinstance(item, Encoded) else self._take_down(item))
+        self._check_served()
         return results
 
     def _replace(self, posts: Sequence[Encoded]) -> list[Encoded | Unmatched | DeadLettered]:

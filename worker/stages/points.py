@@ -64,13 +64,14 @@ def own_cosines(
         image_vectors, text_vectors: [D] each, of one post, of any length but 0.
 
     Returns:
-        For each picture the best cosine with the post's windows, for each window that with its pictures;
-        None where the post has only one kind.
+        For each picture the best cosine with the post's windows, for each window the best that any of them
+        has with a picture; None where the post has only one kind.
     """
     if not len(image_vectors) or not len(text_vectors):
         return [None] * len(image_vectors), [None] * len(text_vectors)
-    cosines = _unit(image_vectors) @ _unit(text_vectors).T  # [I, W]
-    return cosines.max(axis=1).tolist(), cosines.max(axis=0).tolist()
+    best = (_unit(image_vectors) @ _unit(text_vectors).T).max(axis=1)  # [I]
+    # A window that goes on about something else does not take its text out of context.
+    return best.tolist(), [float(best.max())] * len(text_vectors)
 
 
 def _unit(vectors: Sequence[Vector]) -> NDArray[np.float32]:

@@ -129,10 +129,8 @@ class Preparer:
         except ImageError as error:
             raise InvalidPost(Reason(error.reason.value), f"image {ref.id!r}: {error}") from error
         content_hash = hashlib.sha256(data).hexdigest()
-        small = None
         if self._media is not None:
-            small = thumbnail(picture, self._media_side)
-            self._media.put(content_hash, small)
+            self._media.put(content_hash, thumbnail(picture, self._media_side))
         pixels = resize_for_model(picture, *self._input)
         beside = None if self._next_input is None else resize_for_model(picture, *self._next_input)
-        return PreparedImage(ref.id, pixels, content_hash, small, beside)
+        return PreparedImage(ref.id, pixels, content_hash, next_pixels=beside)

@@ -119,7 +119,7 @@ class Enrichment:
         explanation = _begun(waiting) or await self._explainer.explain(post, await self._picture(points))
         self._note(explanation.status)
         if explanation.status in _WRITTEN:
-            await self._explained.put(Explained(post, tuple(waiting), explanation))
+            await self._explained.put(Explained(post, _unfinished(points, waiting, explanation), explanation))
         else:
             self._on_points(len(waiting))
 
@@ -162,6 +162,18 @@ def _begun(waiting: Sequence[Point]) -> Explanation | None:
     texts = (str(point.payload.get("explanation") or "") for point in waiting)
     text = next(filter(None, texts), None)
     return None if text is None else Explanation(text, ExplanationStatus.GENERATED)
+
+
+def _unfinished(
+    points: Sequence[Point], waiting: Sequence[Point], explanation: Explanation
+) -> tuple[Point, ...]:
+    """Those that wait, and those that a killed run had finished: how well they fit is measured together."""
+    finished = explanation.status.value, explanation.text
+    return tuple(
+        point
+        for point in points
+        if point in waiting or (_text(point, "explanation_status"), _text(point, "explanation")) == finished
+    )
 
 
 def waiting_posts(

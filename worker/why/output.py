@@ -155,6 +155,7 @@ def _parts(pair: Pair) -> str:
     """The parts of the score that there are, beside the cosine, and the posts' own scores."""
     named = (
         ("entities", pair.parts.entity_overlap),
+        ("margin", pair.parts.margin),
         ("explanation", pair.parts.explanation_similarity),
         ("matching head", pair.parts.itm),
         ("text's own", pair.text_own_score),

@@ -103,7 +103,11 @@ def explain_why(asked: Asked, config: Config) -> Explained:
         config.store, api_key=config.store_api_key, timeout_s=config.store_timeout_s, create=False
     ) as store:
         index = _open(store, config.alias, model)
-        evidence = None if index is None else PairEvidence(rules, index.get, _pair_model(config, rules))
+        evidence = (
+            None
+            if index is None
+            else PairEvidence(rules, index.get, _pair_model(config, rules), search=index.search)
+        )
         points = {post: _points(index, post) for post in asked.posts}
         partners: dict[str, tuple[Pair, ...]] = {}
         pairs: tuple[Pair, ...] = ()

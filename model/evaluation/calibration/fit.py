@@ -127,8 +127,14 @@ def apply(fitted: MatchingConfig, pairs: LabelledPairs) -> NDArray[np.float64]:
     linear = _linear(fitted, pairs)
     if fitted.knots:
         at, value = np.array(fitted.knots).T
-        return np.asarray(np.interp(linear, at, value), np.float64)
-    return _sigmoid(linear)
+        found = np.asarray(np.interp(linear, at, value), np.float64)
+    else:
+        found = _sigmoid(linear)
+    if fitted.alone is None or "margin" not in fitted.weights:
+        return found
+    without = np.isnan(pairs.matrix(("margin",))[:, 0])
+    intercept, weight = fitted.alone
+    return np.where(without, _sigmoid(intercept + weight * pairs.cosine), found)
 
 
 def _tried(pairs: LabelledPairs, method: Literal["platt", "isotonic"], parts: tuple[str, ...]) -> Trial:
@@ -180,12 +186,14 @@ def _platt(pairs: LabelledPairs, parts: tuple[str, ...], threshold: float) -> Ma
         sample_weight=np.concatenate([target, 1 - target]),
     )
     weights = model.coef_[0] / spread
+    alone = None if parts == ("cosine",) else _platt(pairs, ("cosine",), threshold)
     return MatchingConfig(
         intercept=_rounded(model.intercept_[0] - weights @ centre),
         weights={name: _rounded(weight) for name, weight in zip(parts, weights, strict=True)},
         typical={
             name: _rounded(value) for name, value in zip(parts, typical, strict=True) if name != "cosine"
         },
+        alone=None if alone is None else (alone.intercept, alone.weights["cosine"]),
         base_rate=_rounded(right / len(pairs)),
         threshold=threshold,
     )

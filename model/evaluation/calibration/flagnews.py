@@ -42,8 +42,21 @@ def stream_pairs(
     return LabelledPairs(
         cosine=picked(parts),
         label=np.concatenate([image == text for image, text in chosen]),
+        margin=picked([_margins(part) for part in parts]),
         group=np.concatenate([text for _, text in chosen]),
         explanation_similarity=None
         if similar is None
         else picked([matrix[np.ix_(kept, kept)] for matrix in similar]),
     )
+
+
+def _margins(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each cosine less the best other one of its row and of its column. [I, T] -> the same."""
+    rival = np.maximum(_best_other(scores), _best_other(scores.T).T)
+    return np.asarray(scores - rival, np.float32)
+
+
+def _best_other(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The largest other value of each row. [N, M] -> the same, M at least 2."""
+    second, first = np.partition(scores, -2, axis=1)[:, -2:].T
+    return np.asarray(np.where(scores == first[:, None], second[:, None], first[:, None]), np.float32)

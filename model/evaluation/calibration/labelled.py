@@ -36,6 +36,7 @@ class _Line(msgspec.Struct):
     explanation_similarity: float | None = None
     entity_overlap: float | None = None
     itm_probability: float | None = None
+    margin: float | None = None
     match_id: str | None = None
     text_post_id: str | None = None
     group: str | int | None = None
@@ -45,6 +46,7 @@ class _Line(msgspec.Struct):
         for name, least, most in (
             ("cosine", -1 - _SLACK, 1 + _SLACK),
             ("explanation_similarity", -1 - _SLACK, 1 + _SLACK),
+            ("margin", -2 - _SLACK, 2 + _SLACK),
             ("entity_overlap", 0, 1),
             ("itm_probability", 0, 1),
         ):
@@ -103,6 +105,7 @@ def _pairs(lines: dict[str, _Line]) -> LabelledPairs:
         explanation_similarity=_column([line.explanation_similarity for line in found]),
         entity_overlap=_column([line.entity_overlap for line in found]),
         itm=_column([_itm_logit(line.itm_probability) for line in found]),
+        margin=_column([line.margin for line in found]),
     )
 
 

@@ -21,8 +21,8 @@ class LabelledPairs:
         cosine: [N] float64.
         label: [N] bool, whether picture and text are about the same entity.
         group: [N] of any kind; pairs of one group (one text, one entity) are never on both sides of a fold.
-        explanation_similarity, entity_overlap, itm: [N] float64 as `model.calibration.PairParts` has them,
-            NaN where a pair has none; None where no pair has.
+        explanation_similarity, entity_overlap, itm, margin: [N] float64 as `model.calibration.PairParts` has
+            them, NaN where a pair has none; None where no pair has.
 
     Raises:
         ValueError: different lengths, none at all, or a cosine that is not finite.
@@ -34,6 +34,7 @@ class LabelledPairs:
     explanation_similarity: NDArray[np.float64] | None = None
     entity_overlap: NDArray[np.float64] | None = None
     itm: NDArray[np.float64] | None = None
+    margin: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.cosine):

@@ -74,9 +74,11 @@ class SharedModel:
             return self._head.logits(texts, images, scalars, pairs)
 
     def warm_up(self) -> None:
-        """`Encoder.warm_up`."""
+        """`Encoder.warm_up`, and the head on one picture."""
         with self._lock:
             self._encoder.warm_up()
+            if self._head is not None:
+                self._head.encode_images(np.zeros((1, self.image_size, self.image_size, 3), np.uint8))
 
 
 def share_model(checkpoint: Checkpoint, encoder: Encoder, rules: MatchRules) -> SharedModel:

@@ -14,6 +14,7 @@ from model.matching_head import MatchingHead
 from tests.fakes import IMAGE_SIDE, prepared
 from tests.unit.test_matching import ListStore
 from tests.unit.test_matching_head import build
+from worker.errors import FatalError
 from worker.index import Point
 from worker.matching import Candidate, Matcher, MatchRules, PairEvidence
 from worker.shared_model import SharedModel
@@ -179,6 +180,17 @@ def test_a_pair_has_the_same_score_and_parts_whichever_side_asked(reads_explanat
     for first, second in seen.values():
         assert len(first) == 4
         assert first == pytest.approx(second, abs=1e-5)
+
+
+def test_a_matching_head_that_no_longer_computes_is_not_the_posts_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(head: MatchingHead, pixels: np.ndarray) -> None:
+        raise RuntimeError("device lost")
+
+    monkeypatch.setattr(MatchingHead, "encode_images", broken)
+    with pytest.raises(FatalError, match="no longer computes"):
+        encoded(served(reads_explanations=False))
 
 
 def test_reranked_matches_come_in_the_order_of_the_head() -> None:

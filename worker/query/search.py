@@ -78,6 +78,8 @@ def run_query(query: Query, config: Config, *, ask_llm: bool = True) -> Answer:
         check_values(query, index)
         checkpoint, encoder = _load(model, config.device)
         calibration = Calibration.of(checkpoint.config.matching, config.match.threshold)
+        if "margin" in calibration.needs:
+            calibration = calibration.alone()  # a question has no rivals: it stands in no stream
         reads = _Reads(encoder.reads_explanations, "explanation_similarity" in calibration.needs)
         about = explained(query, config, is_read=reads.any, ask_llm=ask_llm)
         scale = Scale(calibration, lambda texts: _encode_alone(encoder, texts), config.match.own_below)

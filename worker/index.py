@@ -239,15 +239,21 @@ class VectorIndex:
             ]
         return hits
 
-    def get(self, ids: Sequence[str], *, with_vectors: bool = False) -> list[Point]:
-        """The points of these ids, as far as they exist, in no particular order."""
+    def get(
+        self, ids: Sequence[str], *, with_vectors: bool = False, fields: Sequence[str] | None = None
+    ) -> list[Point]:
+        """The points of these ids, as far as they exist, in no particular order.
+
+        Args:
+            fields: of the payload, that a point brings along; None for all.
+        """
         if not ids:
             return []
         rows = self._store.call(
             self._store.client.retrieve,
             self.collection,
             list(ids),
-            with_payload=True,
+            with_payload=True if fields is None else list(fields),
             with_vectors=with_vectors,
         )
         return [as_point(row) for row in rows]

@@ -106,14 +106,12 @@ class PreparedImage:
     Args:
         pixels: [S, S, 3] uint8 RGB at the model's input size.
         content_hash: hex digest of the file's bytes.
-        thumbnail: a bounded JPEG of the whole picture, None when the media store is off.
         next_pixels: the same for `next_model`; None where there is none, or it takes the same pixels.
     """
 
     id: str
     pixels: Pixels
     content_hash: str
-    thumbnail: bytes | None = None
     next_pixels: Pixels | None = None
 
 

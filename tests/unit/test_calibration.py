@@ -75,9 +75,7 @@ def test_the_search_bound_hides_no_match(fitted: MatchingConfig, pair: PairParts
 
 
 @given(fits(), pairs())
-def test_no_match_is_ruled_out_before_its_parts_are_known(
-    fitted: MatchingConfig, pair: PairParts
-) -> None:
+def test_no_match_is_ruled_out_before_its_parts_are_known(fitted: MatchingConfig, pair: PairParts) -> None:
     calibration = Calibration.of(fitted)
     before = replace(pair, explanation_similarity=None, itm=None)
     if calibration.score(pair) >= calibration.threshold:

@@ -97,7 +97,7 @@ def test_a_usage_error_is_one_line_and_code_2(
         (["check-config", "--config", "missing.toml"], "missing.toml"),
         (["dead-letters", "list", "missing.jsonl"], "missing.jsonl"),
         (["demo", "--output", "missing/page.html"], "missing/page.html"),
-        (["query", "x", "--model", "missing"], "no checkpoint"),
+        (["query", "x", "--store", "missing"], "no store"),
         (["convert", "missing.pt", "--output", "out"], "missing.pt"),
         (["train", "--recipe", "missing", "--output", "out"], "missing"),
     ],

@@ -39,7 +39,9 @@ class ListStore:
         self.asked += requests
         return [self._one(request) for request in requests]
 
-    def get(self, ids: Sequence[str], *, with_vectors: bool = False) -> list[Point]:
+    def get(
+        self, ids: Sequence[str], *, with_vectors: bool = False, fields: Sequence[str] | None = None
+    ) -> list[Point]:
         return [point for point in self.points if point.id in ids]
 
     def _one(self, request: Search) -> list[Hit]:

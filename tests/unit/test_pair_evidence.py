@@ -34,7 +34,9 @@ class Points(ListStore):
 
     gets = 0
 
-    def get(self, ids: Sequence[str], *, with_vectors: bool = False) -> list[Point]:
+    def get(
+        self, ids: Sequence[str], *, with_vectors: bool = False, fields: Sequence[str] | None = None
+    ) -> list[Point]:
         self.gets += 1
         return [point for point in self.points if point.id in ids and with_vectors]
 

@@ -30,7 +30,9 @@ class ListIndex:
         self.asked += requests
         return [self._one(request) for request in requests]
 
-    def get(self, ids: Sequence[str], *, with_vectors: bool = False) -> list[Point]:
+    def get(
+        self, ids: Sequence[str], *, with_vectors: bool = False, fields: Sequence[str] | None = None
+    ) -> list[Point]:
         assert with_vectors
         return [point for point in self.points if point.id in ids]
 

@@ -126,7 +126,9 @@ def _open_rewrite(index: VectorIndex, settings: Config, metrics: Metrics, stack:
     from model.checkpoint import resolve
     from worker.upkeep.rewriting import PayloadRewrite, VectorRewrite
 
-    if read_checkpoint_config(resolve(settings.model)).text != "concat":
+    config = read_checkpoint_config(resolve(settings.model))
+    scored_by = {name for name, weight in config.matching.weights.items() if weight}
+    if config.text != "concat" and not scored_by & {"explanation_similarity", "itm"}:
         return PayloadRewrite(index)
     from worker.matching import Matcher, PairEvidence, match_rules
     from worker.serving import load_checkpoint, open_encoder

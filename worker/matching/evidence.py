@@ -143,7 +143,7 @@ class PairEvidence:
         known = {point.id: point.vectors[name] for point in points if name in point.vectors}
         missing = sorted({point.id for point in points} - known.keys())
         for start in range(0, len(missing), _POINTS_AT_ONCE):
-            fresh = self._get(missing[start : start + _POINTS_AT_ONCE], with_vectors=True)
+            fresh = self._get(missing[start : start + _POINTS_AT_ONCE], with_vectors=True, fields=())
             known |= {point.id: point.vectors[name] for point in fresh if name in point.vectors}
         return known
 

@@ -101,7 +101,7 @@ class CandidateSearch:
         return {
             point.id: point.vectors[self._kind]
             for start in range(0, len(wanted), _CHUNK)
-            for point in self._index.get(wanted[start : start + _CHUNK], with_vectors=True)
+            for point in self._index.get(wanted[start : start + _CHUNK], with_vectors=True, fields=())
         }
 
     def _search(self, limit: int) -> tuple[list[Candidate], bool]:

@@ -134,6 +134,8 @@ def halves(unseen_fold: int | None, seed: int) -> tuple[list[int], list[int]]:
 def plan(looks: Sequence[int], streams: int, mix: Mix, name: str, seed: int) -> list[Planned]:
     """The posts of all streams, stream by stream, each in the order of arrival.
 
+    Those without a partner come first: a stream that has run for a while holds posts about others already.
+
     Raises:
         ValueError: fewer looks than a stream holds.
     """
@@ -144,7 +146,8 @@ def plan(looks: Sequence[int], streams: int, mix: Mix, name: str, seed: int) -> 
     for stream in range(streams):
         chosen = [int(look) for look in rng.permutation(looks)[: mix.looks]]
         kinds = list(_kinds(chosen, mix))
-        order = rng.permutation(len(kinds))
+        lone = mix.lone_texts + mix.lone_pictures
+        order = [*rng.permutation(lone), *(lone + rng.permutation(len(kinds) - lone))]
         planned += [
             Planned(f"{name}-{stream:03d}-{place:03d}", stream, *kinds[index])
             for place, index in enumerate(order)
@@ -153,16 +156,16 @@ def plan(looks: Sequence[int], streams: int, mix: Mix, name: str, seed: int) -> 
 
 
 def _kinds(looks: list[int], mix: Mix) -> Iterator[tuple[int | None, int | None]]:
-    """(look of the text, look of the picture) of every post of a stream."""
+    """(look of the text, look of the picture) of every post of a stream, those without a partner first."""
     rest = iter(looks)
-    for _ in range(mix.pairs):
-        look = next(rest)
-        yield look, None
-        yield None, look
     for _ in range(mix.lone_texts):
         yield next(rest), None
     for _ in range(mix.lone_pictures):
         yield None, next(rest)
+    for _ in range(mix.pairs):
+        look = next(rest)
+        yield look, None
+        yield None, look
     for number in range(mix.right):
         look = next(rest)
         yield look, look

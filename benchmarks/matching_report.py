@@ -20,6 +20,7 @@ class Options:
         streams: of each half.
         precision: wanted of the higher threshold.
         rerank: whether the matching head scores candidates too.
+        plain: whether the posts are run without explanations too.
         scenes: drawn as backgrounds.
     """
 
@@ -29,6 +30,7 @@ class Options:
     top_k: int = 10
     precision: float = 0.95
     rerank: bool = True
+    plain: bool = True
     seed: int = 0
     scenes: int = 400
 

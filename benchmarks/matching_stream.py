@@ -74,7 +74,7 @@ def measure_stream(options: Options, work: Path, cache: Path) -> Result:
     sets = _halves(options, work, cache, fold, config.architecture.vision.image_size)
     explained = [_candidates(options, half, work, True, unseen) for half in sets]
     variants = list(_variants("C" if config.text == "concat" else "P", explained, sets, unseen, options))
-    if config.text == "concat":
+    if config.text == "concat" and options.plain:
         plain = [_candidates(options, half, work, False, unseen) for half in sets]
         variants = [*_variants("P", plain, sets, unseen, options, extras=False), *variants]
     chosen = _fits(explained, None, sets, options.precision)
@@ -240,6 +240,7 @@ def main() -> None:
     parser.add_argument("--top-k", type=int, default=10)
     parser.add_argument("--precision", type=float, default=0.95)
     parser.add_argument("--no-rerank", action="store_true", help="leave the matching head out")
+    parser.add_argument("--no-plain", action="store_true", help="leave out the runs without explanations")
     parser.add_argument("--small", action="store_true", help="two streams of a few posts, in seconds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
@@ -251,6 +252,7 @@ def main() -> None:
         chosen.top_k,
         chosen.precision,
         not chosen.no_rerank,
+        not chosen.no_plain,
         chosen.seed,
         scenes=20 if chosen.small else 400,
     )

@@ -42,6 +42,7 @@ from worker.types import Match
 
 _SEED = 7  # pictures apart from those that validate and test checkpoints
 _NAMES = ("one", "two")
+MIXES = {mix.posts: mix for mix in (Mix(), Mix(6, 4, 4, 2, 2))}
 EXTRA_PARTS = (("margin",), ("explanation_similarity",), ("itm",), ("margin", "itm"))
 
 
@@ -237,6 +238,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--streams", type=int, default=40, help="of each half of the looks")
+    parser.add_argument("--posts", type=int, choices=list(MIXES), default=82, help="of a stream")
     parser.add_argument("--top-k", type=int, default=10)
     parser.add_argument("--precision", type=float, default=0.95)
     parser.add_argument("--no-rerank", action="store_true", help="leave the matching head out")
@@ -248,7 +250,7 @@ def main() -> None:
     options = Options(
         chosen.model,
         2 if chosen.small else chosen.streams,
-        Mix(6, 3, 3, 2, 2) if chosen.small else Mix(),
+        Mix(6, 3, 3, 2, 2) if chosen.small else MIXES[chosen.posts],
         chosen.top_k,
         chosen.precision,
         not chosen.no_rerank,

@@ -1,8 +1,9 @@
 """Pairs that must come out: a text and a picture of one entity, alone within their window of dates.
 
-They are drawn, and kept where the shipped model gives them a score above its threshold. Every pair has a
-day of its own, decades before all other posts, and workers match within a quarter of a day: whatever else
-is in the stream, the pair is found, or something was lost.
+They are drawn, and kept where the shipped model gives them a score above its threshold. Texts bring their
+explanation, so that no LLM's answer changes it. Every pair has a day of its own, decades before all other posts,
+and workers match within a quarter of a day: whatever else is in the stream, the pair is found, or something was
+lost.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from model.encoder import Encoder
 from model.flagnews.captions import caption
 from model.flagnews.compose import take_photograph
 from model.flagnews.entities import real_entities
+from model.flagnews.explanations import explanations
 from model.flagnews.scenes import draw_scene, scene_kinds, scene_rng
 from model.flagnews.shapes import render_flag
 from model.images import ImageLimits, decode, resize_for_model
@@ -50,20 +52,20 @@ def planted_pairs(count: int, seed: int = 0) -> list[Pair]:
     encoder = Encoder.of(checkpoint)
     rules = Calibration.of(checkpoint.config.matching)
     pairs: list[Pair] = []
-    for number, (sentence, picture) in enumerate(_drawn(seed)):
+    for number, (sentence, explanation, picture) in enumerate(_drawn(seed)):
         pixels = resize_for_model(decode(picture, target=96, limits=ImageLimits()), encoder.image_size)
-        cosine = float((encoder.encode_images(np.stack([pixels])) @ encoder.encode_texts([sentence]).T)[0, 0])
+        text = encoder.encode_texts([sentence], [explanation])
+        cosine = float((encoder.encode_images(np.stack([pixels])) @ text.T)[0, 0])
         if rules.score(PairParts(cosine)) < rules.threshold + 0.02:
             continue
-        pairs.append(
-            _pair(f"planted-{seed}-{number:04d}", len(pairs), sentence, picture, checkpoint.model_id)
-        )
+        name = f"planted-{seed}-{number:04d}"
+        pairs.append(_pair(name, len(pairs), sentence, explanation, picture, checkpoint.model_id))
         if len(pairs) == count:
             return pairs
     raise AssertionError(f"only {len(pairs)} pairs above the threshold")
 
 
-def _drawn(seed: int) -> Iterator[tuple[str, bytes]]:
+def _drawn(seed: int) -> Iterator[tuple[str, str, bytes]]:
     rng = np.random.default_rng([_TAG, seed])
     entities, kinds = real_entities(), scene_kinds("test")
     for number in range(20 * len(entities)):
@@ -72,12 +74,17 @@ def _drawn(seed: int) -> Iterator[tuple[str, bytes]]:
         photograph = take_photograph(scene, render_flag(entity.spec, 120), rng, share=_SHARE, size=160)
         file = io.BytesIO()
         Image.fromarray(photograph.pixels).save(file, "JPEG", quality=90)
-        yield caption(entity.name, rng, "test"), file.getvalue()
+        yield caption(entity.name, rng, "test"), explanations(entity, "test")[0], file.getvalue()
 
 
-def _pair(name: str, day: int, sentence: str, picture: bytes, model_id: str) -> Pair:
+def _pair(name: str, day: int, sentence: str, explanation: str, picture: bytes, model_id: str) -> Pair:
     moment = (_FIRST_DAY + timedelta(days=day)).isoformat()
-    text: Post = {"id": f"{name}-text", "text": sentence, "published_at": moment}
+    text: Post = {
+        "id": f"{name}-text",
+        "text": sentence,
+        "explanation": explanation,
+        "published_at": moment,
+    }
     image: Post = {
         "id": f"{name}-picture",
         "images": [{"data": base64.b64encode(picture).decode()}],

@@ -29,10 +29,11 @@ def cluster(kafka: Broker, redis_server: RedisServer, tmp_path: Path) -> Iterato
 
 
 def stream(pairs: list[Pair], host: ImageServer) -> list[Post | tuple[bytes, bytes | None]]:
-    """The pairs, a picture by address, one that is not there, and a record that is no post."""
+    """The pairs, a text to be explained, a picture by address, one that is not there, and what is no post."""
     posts: list[Post | tuple[bytes, bytes | None]] = [
         post for pair in pairs for post in (pair.text, pair.picture)
     ]
+    posts.append({"id": "asked", "text": "Parliament meets", "published_at": "1900-01-01T00:00:00Z"})
     posts.append({"id": "fetched", "images": [{"url": host.url("/image.jpg")}]})
     posts.append({"id": "gone", "images": [{"url": host.url("/none.jpg")}]})
     return [*posts, (b"bad", b"not json")]
@@ -55,6 +56,6 @@ def test_every_pair_comes_out_once_and_every_post_has_one_outcome(
     reasons = sorted(dict(record.headers)["reason"] for record in cluster.records(DEAD))
     assert reasons == [b"image_unavailable", b"invalid_json"]
     statuses = {outcome.get("explanation_status") for outcome in outcomes if outcome.get("points")}
-    assert statuses == {"generated", "none"}  # of the texts, of the pictures
+    assert statuses == {"given", "generated", "none"}  # of the pairs' texts, of the other one, of pictures
     assert all(record.key and record.value for record in cluster.records(MATCHES))
     assert sum(cluster.committed().values()) == len(records)

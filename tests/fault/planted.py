@@ -1,9 +1,9 @@
 """Pairs that must come out: a text and a picture of one entity, alone within their window of dates.
 
 They are drawn, and kept where the shipped model gives them a score above its threshold. Texts bring their
-explanation, so that no LLM's answer changes it. Every pair has a day of its own, decades before all other posts,
-and workers match within a quarter of a day: whatever else is in the stream, the pair is found, or something was
-lost.
+explanation, so that no LLM's answer changes it. Every pair has a day of its own, decades before all other
+posts, and workers match within a quarter of a day: whatever else is in the stream, the pair is found, or
+something was lost.
 """
 
 from __future__ import annotations

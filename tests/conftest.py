@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.kafka.fixtures import kafka, own_kafka, secure_kafka
 from tests.redis_server import redis_server
 
 __all__ = ["kafka", "own_kafka", "redis_server", "secure_kafka"]  # fixtures
 DATA_VARIABLE = "ENTITYCLIP_TEST_DATA"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command that a test runs in this process configures logging for the whole of it."""
+    config = structlog.get_config()
+    yield
+    structlog.configure(**config)
 
 
 @pytest.fixture(scope="session")

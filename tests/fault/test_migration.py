@@ -21,6 +21,7 @@ pytestmark = pytest.mark.chaos
 REPOSITORY = Path(__file__).parents[2]
 BEFORE = int(os.environ.get("ENTITYCLIP_TEST_MIGRATION_POSTS", "5000"))
 DURING = BEFORE // 5
+AFTER = 20
 
 
 def migrate(stage: Stage, command: str, model: str) -> subprocess.Popen[str]:
@@ -56,12 +57,13 @@ def test_a_model_changes_under_load(tmp_path: Path) -> None:
                 finish(migrate(stage, command, model))
             load.join(900)
             assert not load.is_alive()
+            stage.feed([post(BEFORE + DURING + number) for number in range(AFTER)])
         old, new = stage.collection(store, stage.old_id), stage.collection(store, stage.new_id)
         held, other = ids(old), ids(new)
         gone = DURING // 20
         print(f"{len(held)} and {len(other)} points; {len(analyst.answers)} queries, {analyst.errors=}")
         assert held == other
-        assert len(held) == 2 * (BEFORE + DURING - gone)
+        assert len(held) == 2 * (BEFORE + DURING + AFTER - gone)
         assert not any(
             found.missing or found.outdated for found in (difference(rows, new) for rows in old.rows())
         )

@@ -125,8 +125,9 @@ def test_more_points_than_vectors_are_refused() -> None:
         run(SearchVectors(vectors, vectors, {}), [100])
 
 
-def test_the_worker_is_measured_on_drawn_streams(random_checkpoint: Path, tmp_path: Path) -> None:
-    options = Options(str(random_checkpoint), streams=1, mix=MIX, scenes=2)
+@pytest.mark.slow
+def test_the_worker_is_measured_on_drawn_streams(tmp_path: Path) -> None:
+    options = Options("tiny", streams=1, mix=MIX, scenes=2, plain=False)
     result = measure_stream(options, tmp_path / "work", tmp_path / "cache")
     assert result.posts == 2 * MIX.posts
     assert all(variant.quality.right > 0 for variant in result.variants)

@@ -215,7 +215,7 @@ def test_bad_posts_are_dead_letters_and_good_ones_go_on(kept: Stream) -> None:
         Reason.IMAGE_UNDECODABLE: 1,
         Reason.TEXT_TOO_LARGE: 1,
     }
-    assert sorted(line["offset"] for line in stream.lines("matches.dead.jsonl")) == [1, 2, 3, 4, 6]
+    assert {line["offset"] for line in stream.lines("matches.dead.jsonl")} == {1, 2, 3, 4, 6}
     assert set(stream.point_ids().values()) == {"text1", "image2"}
 
 

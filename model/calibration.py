@@ -138,10 +138,6 @@ class Calibration:
         without_rivals = self.alone().least_cosine()
         return None if without_rivals is None else min(least, without_rivals)
 
-    def with_threshold(self, threshold: float) -> Calibration:
-        """The same with another threshold."""
-        return replace(self, threshold=threshold)
-
     def _applied(self, parts: PairParts) -> Calibration:
         return self.alone() if parts.margin is None and "margin" in self.needs else self
 

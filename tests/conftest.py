@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from tests.kafka.fixtures import kafka, own_kafka, secure_kafka
+from tests.random_model import random_model
 from tests.redis_server import redis_server
 
 __all__ = ["kafka", "own_kafka", "redis_server", "secure_kafka"]  # fixtures
@@ -30,29 +31,8 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Its calibration calls nearly every pair a match, because random vectors say nothing about pairs.
     """
-    import torch
-
-    from model.checkpoint import save
-    from model.config import (
-        ArchitectureConfig,
-        CheckpointConfig,
-        ExpertConfig,
-        MatchingConfig,
-        TextConfig,
-        VisionConfig,
-    )
-    from model.entityclip import EntityClip
-
-    architecture = ArchitectureConfig(
-        embed_dim=32,
-        vision=VisionConfig(image_size=32, patch_size=16, width=64, layers=1),
-        text=TextConfig(width=64, heads=1, layers=1, vocab_size=1024, context_length=32),
-        experts=ExpertConfig(1, 1, 1),
-    )
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("random-checkpoint")
-    matching = MatchingConfig(intercept=2.0, weights={"cosine": 1.0}, threshold=0.5)
-    save(folder, EntityClip(architecture), CheckpointConfig(architecture=architecture, matching=matching))
+    random_model(folder, seed=0)
     return folder
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from tests.fakes import POSTS, MemorySource
+from tests.random_model import random_model
 from worker.build import build_pipeline
 from worker.config import Config
 from worker.index import Search, VectorIndex, served_model
@@ -23,33 +24,6 @@ from worker.migrate.collection import ModelCollection
 from worker.sections import EncodeConfig, LimitsConfig, MatchConfig, MetricsConfig
 from worker.store.client import Store, open_store
 from worker.transport.base import Partition, Record
-
-
-def random_model(folder: Path, seed: int, *, image_size: int = 32, dim: int = 32) -> str:
-    """A checkpoint with random weights that calls nearly every pair a match; gives its id."""
-    import torch
-
-    from model.checkpoint import model_id, save
-    from model.config import (
-        ArchitectureConfig,
-        CheckpointConfig,
-        ExpertConfig,
-        MatchingConfig,
-        TextConfig,
-        VisionConfig,
-    )
-    from model.entityclip import EntityClip
-
-    architecture = ArchitectureConfig(
-        embed_dim=dim,
-        vision=VisionConfig(image_size=image_size, patch_size=16, width=64, layers=1),
-        text=TextConfig(width=64, heads=1, layers=1, vocab_size=1024, context_length=32),
-        experts=ExpertConfig(1, 1, 1),
-    )
-    torch.manual_seed(seed)
-    matching = MatchingConfig(intercept=2.0, weights={"cosine": 1.0}, threshold=0.5)
-    save(folder, EntityClip(architecture), CheckpointConfig(architecture=architecture, matching=matching))
-    return model_id(folder)
 
 
 def picture(number: int) -> bytes:

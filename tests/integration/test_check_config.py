@@ -18,7 +18,7 @@ from model.checkpoint import model_id
 from tests.kafka.broker import Broker
 from tests.kafka.helpers import new_topic
 from tests.llm_server import LlmServer
-from tests.migration import random_model
+from tests.random_model import random_model
 from tests.redis_server import RedisServer, need_redis_server
 from worker.checks.connections import run_checks
 from worker.cli.main import run_command

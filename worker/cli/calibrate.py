@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.model_options import CacheOption, CheckpointOption, model_errors
-from worker.errors import ConfigError
+from worker.cli.model_options import CacheOption, CheckpointOption, check_outputs, model_errors
 from worker.printable import one_line
 from worker.tables import Column, print_table
 
@@ -21,7 +20,6 @@ EXAMPLE = (
     "Example: entityclip calibrate --checkpoint runs/n24news/best --pairs labelled.jsonl --precision 0.95 "
     "--plot calibration.png"
 )
-_PLOTS = (".png", ".svg", ".pdf")
 _IN_PART = 1  # the exit code of work that is done in part
 _POINTS = 11  # rows of the precision–recall table
 
@@ -108,13 +106,7 @@ def _check(precision: float | None, report: Path | None, plot: Path | None) -> N
     """What would otherwise fail after the work is done."""
     if precision is not None and not 0 < precision < 1:
         raise typer.BadParameter(f"{precision:g} is not between 0 and 1", param_hint="--precision")
-    for path in (report, plot):
-        if path is not None and not path.parent.is_dir():
-            raise ConfigError(f"{path}: there is no folder {path.parent}")
-        if path is not None and path.is_dir():
-            raise ConfigError(f"{path} is a folder; name a file")
-    if plot is not None and plot.suffix not in _PLOTS:
-        raise ConfigError(f"{plot}: a plot ends in {', '.join(_PLOTS)}")
+    check_outputs(report, plot)
 
 
 def _print(found: Calibrated) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli.model_options import CacheOption, CheckpointOption, model_errors
+from worker.cli.model_options import CacheOption, CheckpointOption, check_outputs, model_errors
 from worker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ EXAMPLE = (
     "Example: entityclip evaluate --checkpoint runs/n24news/best --data n24news:/data/N24News "
     "--output recall.json --plot recall.png"
 )
-_PLOTS = (".png", ".svg", ".pdf")
 
 
 class Split(StrEnum):
@@ -125,13 +124,7 @@ def _check(data: list[str], output: Path | None, plot: Path | None, flagnews: tu
     Raises:
         ConfigError: a folder not there, or in the file's place; an unknown kind of plot; nothing to plot.
     """
-    for path in (output, plot):
-        if path is not None and not path.parent.is_dir():
-            raise ConfigError(f"{path}: there is no folder {path.parent}")
-        if path is not None and path.is_dir():
-            raise ConfigError(f"{path} is a folder; name a file")
-    if plot is not None and plot.suffix not in _PLOTS:
-        raise ConfigError(f"{plot}: a plot ends in {', '.join(_PLOTS)}")
+    check_outputs(output, plot)
     if plot is not None and not set(data) - set(flagnews):
         raise ConfigError("--plot draws data sets, not FlagNews")
 

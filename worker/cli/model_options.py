@@ -11,6 +11,8 @@ import typer
 
 from worker.errors import ConfigError
 
+_PLOTS = (".png", ".svg", ".pdf")
+
 CheckpointOption = Annotated[
     str,
     typer.Option(
@@ -35,3 +37,18 @@ def model_errors() -> Iterator[None]:
         raise ConfigError(said) from exc
     except ValueError as exc:
         raise ConfigError(str(exc)) from exc
+
+
+def check_outputs(file: Path | None, plot: Path | None) -> None:
+    """Refuse, before the work is done, what could not be written after it.
+
+    Raises:
+        ConfigError: a folder that is not there, or in a file's place, or an unknown kind of plot.
+    """
+    for path in (file, plot):
+        if path is not None and not path.parent.is_dir():
+            raise ConfigError(f"{path}: there is no folder {path.parent}")
+        if path is not None and path.is_dir():
+            raise ConfigError(f"{path} is a folder; name a file")
+    if plot is not None and plot.suffix not in _PLOTS:
+        raise ConfigError(f"{plot}: a plot ends in {', '.join(_PLOTS)}")

@@ -83,8 +83,7 @@ def _text_hidden(backbone: CLIP, text: Tensor) -> Tensor:
     length = text.shape[1]
     if length > backbone.context_length:
         raise ValueError(f"{length} tokens exceed the context of {backbone.context_length}")
-    dtype = backbone.transformer.get_cast_dtype()
-    x = backbone.token_embedding(text).to(dtype) + backbone.positional_embedding[:length].to(dtype)
+    x = backbone.token_embedding(text) + backbone.positional_embedding[:length]
     x = backbone.transformer(x, attn_mask=backbone.attn_mask[:length, :length])
     hidden: Tensor = backbone.ln_final(x)
     return hidden

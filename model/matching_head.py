@@ -29,7 +29,7 @@ _PAIRS_AT_ONCE = 1024  # the experts hold some 16 KiB of each at D = 512, times 
 
 
 class MatchingHead:
-    """The matching head of a served model. One thread at a time may call it, and not beside its encoder.
+    """The matching head of a served model. `logits` is called by one thread at a time, the rest by any.
 
     Args:
         encoder: of the same model.
@@ -58,7 +58,7 @@ class MatchingHead:
         Returns:
             [B, D] float32, L2-normalised, and [B, `scalars`] float32; NaN where there is no vector.
         """
-        parts = [self._image_parts(chunk) for chunk in _chunks(pixels, self._encoder.batch_size)]
+        parts = [self._image_parts(part) for part in self._encoder.image_parts(pixels)]
         if not parts:
             return np.empty((0, self._encoder.dim), np.float32), np.empty((0, self.scalars), np.float32)
         rows = torch.cat([part.row for part in parts]).float()

@@ -166,7 +166,9 @@ def _settings(config: Config, image_bytes: int) -> Settings:
         image_bytes=image_bytes,
         prepare_threads=config.prepare.threads,
         attempts=limits.attempts,
-        encode=Batching(config.encode.batch_size, config.encode.linger_ms / 1000),
+        encode=Batching(
+            config.encode.batch_size, config.encode.linger_ms / 1000, threads=config.encode.threads or 1
+        ),
         posts=PostLimits(record_bytes=limits.record_bytes, text_bytes=limits.text_bytes),
         drain_deadline_s=_drain_deadline_s(config),
         commit_interval_s=config.commit_interval_s,

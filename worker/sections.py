@@ -201,12 +201,21 @@ class EncodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The encoder's batches.
 
     Args:
-        batch_size: posts in a batch, and pictures or texts in a forward pass, at most.
+        batch_size: posts in a batch, at most.
         linger_ms: how long a batch that is not full waits for more.
+        batch_rows, batch_tokens, batch_pixels: of one forward pass, at most; padding counts.
+        threads: batches side by side; none for what the device can use.
+        precision: of the matrix products; `auto` tries what the device offers and takes the quickest that
+            gives the same vectors.
     """
 
     batch_size: Annotated[int, Meta(ge=1, le=4096)] = 32
     linger_ms: Annotated[float, Meta(ge=0, le=10_000)] = 20.0
+    batch_rows: Annotated[int, Meta(ge=1, le=65_536)] = 64
+    batch_tokens: Annotated[int, Meta(ge=77, le=1 << 24)] = 4096
+    batch_pixels: Annotated[int, Meta(ge=1, le=1 << 32)] = 1 << 24
+    threads: Annotated[int, Meta(ge=1, le=64)] | None = None
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
 
 
 class PrepareConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -226,6 +235,7 @@ class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         text_bytes: of one post's text.
         image_bytes: of one image file.
         image_pixels: of one image, read from its header before decoding.
+        decode_pixels: of all images that are decoded at the same time; a larger one is decoded alone.
         attempts: how often a post that was alone in flight may kill the process.
     """
 
@@ -236,6 +246,7 @@ class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text_bytes: Bytes = 1 << 20
     image_bytes: Bytes = 20 << 20
     image_pixels: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 50_000_000
+    decode_pixels: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 64_000_000
     attempts: Annotated[int, Meta(ge=1, le=100)] = 2
 
 

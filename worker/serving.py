@@ -7,6 +7,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
 from worker.config import Config
 from worker.errors import ConfigError
 from worker.index import VectorIndex
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
     from model.encoder import Encoder
     from model.images import ResizeMode
+    from model.serving_towers import Precision
 
+log = structlog.stdlib.get_logger("worker.serving")
 IndexStep = Callable[[Sequence[Encoded | TakeDown]], Sequence[IndexResult]]
 
 
@@ -156,15 +160,32 @@ def open_encoder(checkpoint: Checkpoint, config: Config) -> Encoder:
     Raises:
         ConfigError: the device cannot be used.
     """
-    from model.encoder import Encoder
+    from model.encoder import BatchLimits, Encoder
 
+    encode = config.encode
+    limits = BatchLimits(encode.batch_rows, encode.batch_tokens, encode.batch_pixels)
     try:
-        encoder = Encoder.of(checkpoint, device=config.device, batch_size=config.encode.batch_size)
+        precision = _precision(checkpoint, config)
+        encoder = Encoder.of(checkpoint, device=config.device, limits=limits, precision=precision)
         encoder.warm_up()
     except (RuntimeError, AssertionError) as error:  # torch built without it, or no such device
         line = (str(error).splitlines() or [""])[0]
         raise ConfigError(f"the device {config.device!r} cannot be used: {line}") from error
     return encoder
+
+
+def _precision(checkpoint: Checkpoint, config: Config) -> Precision:
+    """As configured, or what a trial on the device says; the choice stands in the log."""
+    import torch
+
+    from model.precision import choose_precision
+
+    if config.encode.precision != "auto":
+        return config.encode.precision
+    backbone = checkpoint.model.eval().to(config.device).backbone
+    choice = choose_precision(backbone, torch.device(config.device))
+    log.info("precision", model_id=checkpoint.model_id, device=config.device, chosen=choice.line())
+    return choice.precision
 
 
 def _served(config: Config, checkpoint: Checkpoint, encoder: Encoder, index: VectorIndex) -> ServedModel:

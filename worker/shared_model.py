@@ -21,9 +21,7 @@ Vectors = NDArray[np.float32]
 
 
 class SharedModel:
-    """An encoder and its matching head behind one lock: the encode and the match stage both ask.
-
-    Any thread may call it; a call waits for the one before, as long as a batch takes.
+    """An encoder and its matching head, for the encode and the match stage. Any thread may call it.
 
     Args:
         head: None where no pair is scored by it; then pictures get no scalars.
@@ -31,30 +29,20 @@ class SharedModel:
 
     def __init__(self, encoder: Encoder, head: MatchingHead | None = None) -> None:
         self._encoder, self._head = encoder, head
-        self._lock = threading.Lock()
+        self._one_pass = threading.Lock()  # the head keeps texts, and takes one caller at a time
         self.image_size, self.dim = encoder.image_size, encoder.dim
+        self.encode_images, self.encode_texts = encoder.encode_images, encoder.encode_texts
 
     @property
     def scalars(self) -> int:
         """How many scalars of the matching head a picture has."""
         return 0 if self._head is None else self._head.scalars
 
-    def encode_images(self, pixels: NDArray[np.uint8]) -> Vectors:
-        """`Encoder.encode_images`."""
-        with self._lock:
-            return self._encoder.encode_images(pixels)
-
     def encode_with_scalars(self, pixels: NDArray[np.uint8]) -> tuple[Vectors, Vectors]:
         """`encode_images`, and the scalars that the matching head needs: [B, `scalars`]."""
-        with self._lock:
-            if self._head is not None:
-                return self._head.encode_images(pixels)
-            return self._encoder.encode_images(pixels), np.empty((len(pixels), 0), np.float32)
-
-    def encode_texts(self, texts: Sequence[str], explanations: Sequence[str]) -> Vectors:
-        """`Encoder.encode_texts`."""
-        with self._lock:
-            return self._encoder.encode_texts(texts, explanations)
+        if self._head is not None:
+            return self._head.encode_images(pixels)
+        return self.encode_images(pixels), np.empty((len(pixels), 0), np.float32)
 
     def logits(
         self,
@@ -63,22 +51,21 @@ class SharedModel:
         scalars: Vectors,
         pairs: Sequence[tuple[int, int]],
     ) -> Vectors:
-        """`MatchingHead.logits`.
+        """`MatchingHead.logits`; waits for the call before.
 
         Raises:
             ValueError: there is no head.
         """
         if self._head is None:
             raise ValueError("this model is served without its matching head")
-        with self._lock:
+        with self._one_pass:
             return self._head.logits(texts, images, scalars, pairs)
 
     def warm_up(self) -> None:
         """`Encoder.warm_up`, and the head on one picture."""
-        with self._lock:
-            self._encoder.warm_up()
-            if self._head is not None:
-                self._head.encode_images(np.zeros((1, self.image_size, self.image_size, 3), np.uint8))
+        self._encoder.warm_up()
+        if self._head is not None:
+            self._head.encode_images(np.zeros((1, self.image_size, self.image_size, 3), np.uint8))
 
 
 def share_model(checkpoint: Checkpoint, encoder: Encoder, rules: MatchRules) -> SharedModel:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from model import backbone as towers
 from model.config import PreprocessConfig
-from model.encoder import Encoder, Vectors
+from model.encoder import BatchLimits, Encoder, Vectors
 from model.entityclip import EntityClip, normalise
 from model.rerank import ImageParts, PairScorer, TextParts
 
@@ -83,7 +83,7 @@ class SetEncoder:
         device: str = "cpu",
         batch_size: int = 64,
     ) -> None:
-        self._encoder = Encoder(model, preprocess, device=device, batch_size=batch_size)
+        self._encoder = Encoder(model, preprocess, device=device, limits=BatchLimits(rows=batch_size))
         self._model, self._scorer = model, PairScorer(model)
         self._device, self._batch_size = torch.device(device), batch_size
         self.image_size = self._encoder.image_size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch.nn import functional
 
 from model import backbone as towers
 from model.config import PreprocessConfig
-from model.encoder import Encoder
+from model.encoder import BatchLimits, Encoder, batches_by_length
 from tests.unit.test_entityclip import build
 
 TEXTS = ["short", "a much longer text about the harbour of a town", "", "middle sized text", "short"]
@@ -17,7 +19,7 @@ TEXTS = ["short", "a much longer text about the harbour of a town", "", "middle 
 
 @pytest.fixture
 def encoder() -> Encoder:
-    return Encoder(build(attend_padding=False), batch_size=2)
+    return Encoder(build(attend_padding=False), limits=BatchLimits(rows=2))
 
 
 def test_texts_come_back_in_their_order_however_they_are_batched(encoder: Encoder) -> None:
@@ -59,3 +61,47 @@ def test_a_model_without_a_vector_gives_nan_rows_not_zeros() -> None:
     model = build(attend_padding=False)
     torch.nn.init.zeros_(model.backbone.text_projection)
     assert np.isnan(Encoder(model).encode_texts(["text"])).all()
+
+
+def test_every_text_is_in_one_forward_pass_within_the_limits() -> None:
+    lengths = np.random.default_rng(0).integers(2, 78, 500).tolist()
+    limits = BatchLimits(rows=32, tokens=1000)
+    parts = batches_by_length(lengths, limits)
+    assert sorted(place for part in parts for place in part) == list(range(500))
+    assert max(len(part) for part in parts) <= 32
+    assert max(len(part) * max(lengths[place] for place in part) for part in parts) <= 1000
+
+
+def test_texts_of_alike_lengths_share_a_pass() -> None:
+    parts = batches_by_length([10, 70] * 20, BatchLimits())
+    assert [{[10, 70][place % 2] for place in part} for part in parts] == [{10}, {70}]
+
+
+def test_a_few_texts_are_not_torn_apart_by_their_lengths() -> None:
+    assert len(batches_by_length([5, 20, 40], BatchLimits())) == 1
+
+
+def test_a_text_longer_than_the_limit_runs_alone() -> None:
+    assert batches_by_length([50, 3, 50], BatchLimits(tokens=20)) == [[1], [0], [2]]
+
+
+def test_pictures_are_cut_into_passes_of_the_pixels_allowed() -> None:
+    encoder = Encoder(build(attend_padding=False), limits=BatchLimits(pixels=3 * 32 * 32))
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
+    assert [len(part) for part in encoder.image_parts(pixels)] == [3, 3, 1]
+    np.testing.assert_allclose(
+        encoder.encode_images(pixels), Encoder(build(attend_padding=False)).encode_images(pixels), atol=1e-6
+    )
+
+
+def test_several_threads_encode_at_once(encoder: Encoder) -> None:
+    alone = encoder.encode_texts(TEXTS)
+    with ThreadPoolExecutor(4) as pool:
+        for vectors in pool.map(lambda _: encoder.encode_texts(TEXTS), range(16)):
+            np.testing.assert_allclose(vectors, alone, atol=1e-6)
+
+
+def test_the_time_that_the_device_computes_is_metered(encoder: Encoder) -> None:
+    before = encoder.device_seconds()
+    encoder.encode_texts(TEXTS)
+    assert encoder.device_seconds() > before

@@ -13,7 +13,7 @@ from benchmarks.rerank_cost import Bench, difference, measure
 from model import backbone as towers
 from model import matching_head
 from model.config import ArchitectureConfig, ExpertConfig, TextConfig, VisionConfig
-from model.encoder import Encoder
+from model.encoder import BatchLimits, Encoder
 from model.entityclip import EntityClip
 from model.lru import LruCache
 from model.matching_head import MatchingHead
@@ -70,7 +70,7 @@ def test_logits_from_stored_scalars_equal_the_head_on_full_tokens(
     attend_padding: bool, reads_explanations: bool
 ) -> None:
     model = build(attend_padding=attend_padding)
-    encoder = Encoder(model, reads_explanations=reads_explanations, batch_size=3)
+    encoder = Encoder(model, reads_explanations=reads_explanations, limits=BatchLimits(rows=3))
     head, pixels = MatchingHead(model, encoder), pictures()
     vectors, scalars = head.encode_images(pixels)
     stored = json.loads(json.dumps({"vectors": vectors.tolist(), "scalars": scalars.tolist()}))

@@ -158,7 +158,7 @@ def _load(model: str, device: str) -> tuple[Checkpoint, Encoder]:
 
     try:
         checkpoint = load(model)
-        return checkpoint, Encoder.of(checkpoint, device=device, batch_size=16)
+        return checkpoint, Encoder.of(checkpoint, device=device)
     except CheckpointError as error:
         raise ConfigError(str(error)) from error
     except (RuntimeError, AssertionError) as error:  # torch built without it, or no such device

@@ -5,12 +5,17 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import open_clip
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from model import tokenizer as module
 from model.tokenizer import ClipTokenizer, clean
+from worker.bench.tokenise import measure
 
 TEST_DATA = Path(os.environ.get("ENTITYCLIP_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
@@ -26,7 +31,16 @@ SAMPLES = [
     "Z̮̞̠͙͔ͅḀ̗̞͈̻̗Ḷ͙͎̯̹̞͓G̻O̭̗̮",
     "word " * 200,
     "1234567890 12.5% $3,000 #tag @user http://t.co/x_y-z",
+    "a\vb\fc\rd\u2028e\x1cf",
+    "AT&T, Q&amp;A, &amp;amp;lt; &EACUTE; &lt&#59; <b>&eacute;</b>",
+    "\u201cÃ© \u2018Œ\u2019 £\u201c \u02bcn \u201e\u201f",
+    "e\u0301 か\u3099 ＬＯＵＤ ﬁ ŉ Ĳ \ud83d\ude00",
+    "ΟΔΥΣΣΕΥΣ. İstanbul",
 ]
+# What ftfy's rules are about, so that random texts of them meet the rules often.
+TROUBLE = [*"aZ 0.?'<;&#\n\r\v\x1c\x7f\x85\x99", *"‘’“”–—…•ʼ„", *"éÂÃâàŒœØ×²°£€«»¦ºВвΓβ√│", *"♥中か。م👍"]
+TROUBLE += ["\u0301", "\u3099", "\u0345", "\u3000", "\u2028", "\ufeff", "Ａ", "ﬁ"]
+TROUBLE += ["&amp;", "&lt", "&#39;", "&EACUTE;"]
 
 
 def reference_ids(text: str) -> list[int]:
@@ -92,13 +106,48 @@ def test_an_explanation_is_read_once_however_many_texts_are_held_against_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[str] = []
+    cleaned = module._cleaned
 
     def noted(text: str) -> str:
         read.append(text)
-        return clean(text)
+        return cleaned(text)
 
-    monkeypatch.setattr("model.tokenizer.clean", noted)
+    monkeypatch.setattr(module, "_cleaned", noted)
     small = ClipTokenizer(1024, 24)
     found = [small.fits(" ".join(["a"] * count), "a flag " * 50) for count in range(20)]
     assert found == [count <= 11 for count in range(20)]  # half of the room
     assert read.count("a flag " * 50) == 1
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(st.sampled_from(TROUBLE), max_size=8).map("".join))
+def test_a_text_is_cleaned_as_open_clip_does_whether_or_not_ftfy_is_asked(text: str) -> None:
+    cleaned = open_clip.tokenizer._clean_lower(text).replace("\u0345", "")
+    assert clean(text) == " ".join(cleaned.split())
+
+
+def test_words_that_no_longer_fit_the_cache_keep_their_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"{a}{b}, {b}'s {a} #{a}" for a in ("Oslo", "Bergen", "東京") for b in ("rain", "storm", "café")]
+    expected = ClipTokenizer()(texts * 3).tolist()
+    monkeypatch.setattr(module, "_CACHED_WORDS", 4)
+    assert ClipTokenizer()(texts * 3).tolist() == expected
+
+
+def test_threads_that_share_a_tokenizer_get_the_same_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [" ".join(f"w{number * factor}" for number in range(60)) for factor in range(1, 40)]
+    expected = ClipTokenizer().encode(texts)
+    monkeypatch.setattr(module, "_CACHED_WORDS", 50)
+    shared = ClipTokenizer()
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(shared.encode, [texts] * 16)) == [expected] * 16
+
+
+def test_the_measurement_holds_both_tokenizers_against_each_other() -> None:
+    rates = measure(SAMPLES[:5], rounds=1)
+    assert (rates.texts, rates.different) == (5, 0)
+    assert rates.ratio == rates.texts_per_s / rates.reference_texts_per_s
+
+
+def test_without_texts_there_is_nothing_to_measure() -> None:
+    with pytest.raises(ValueError, match="nothing to measure"):
+        measure([])

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from model.allocator import keep_freed_memory
 from worker.cli import (
     calibrate,
     check_config,
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: instead of the process's own.
     """
+    keep_freed_memory()
     sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from qdrant_client.http import models as m
 
-from worker.errors import ConfigError, FatalError, InvalidPost, Reason
-from worker.store.client import Refused, Store
-from worker.store.layout import PAYLOAD_INDEXES, alias_target, check_vectors, make_collection, point_alias
+from worker.errors import InvalidPost, Reason
+from worker.store.client import Refused
+from worker.store.layout import PAYLOAD_INDEXES, alias_target
+from worker.store.opening import ModelCollection, collection_name, served_model
 from worker.store.points import (
     Hit,
     Point,
@@ -33,7 +34,7 @@ from worker.store.points import (
     field_is,
     where_filter,
 )
-from worker.store.vectors import checked
+from worker.store.searches import as_request, ask
 
 __all__ = [
     "PAYLOAD_INDEXES",
@@ -48,109 +49,16 @@ __all__ = [
     "served_model",
 ]
 
-_CHUNK_SEARCHES = 64
+_CHUNK_SEARCHES = 128
 _PAGE_POINTS = 256
 _BAD_CONTENT = {400, 413, 422}
 
 
-class VectorIndex:
+class VectorIndex(ModelCollection):
     """One model's collection behind one alias.
 
     Call `open_or_create` (a writer) or `open_existing` (a reader) before anything else.
-
-    Args:
-        store: open; `close` closes it.
-        dim: of both named vectors.
-        beside: id of another model at whose collection the alias may point too, for a writer of both.
-        replication_factor: of a collection created here; writes wait for as many copies.
     """
-
-    def __init__(
-        self,
-        store: Store,
-        alias: str,
-        model_id: str,
-        dim: int,
-        *,
-        beside: str | None = None,
-        replication_factor: int = 1,
-    ) -> None:
-        self._store = store
-        self._alias = alias
-        self._model_id = model_id
-        self._dim = dim
-        self._replication_factor = replication_factor
-        self.collection = collection_name(alias, model_id)
-        self._allowed = {None, self.collection} | ({collection_name(alias, beside)} if beside else set())
-
-    # -- opening ------------------------------------------------------------------------------
-
-    def open_or_create(self) -> None:
-        """Open for writing: make the collection, its payload indexes and the alias where missing.
-
-        Raises:
-            FatalError: the alias points at another model's collection, or the collection's vectors differ.
-        """
-        self._check_alias(alias_target(self._store, self._alias))
-        self.create_collection()
-        if alias_target(self._store, self._alias) is None:
-            self.take_alias()
-        self._check_alias(alias_target(self._store, self._alias))
-
-    def open_existing(self) -> None:
-        """Open for reading, through the alias.
-
-        Raises:
-            ConfigError: there is nothing to read yet.
-            FatalError: the alias points at another model's collection.
-        """
-        target = alias_target(self._store, self._alias)
-        if target is None:
-            raise ConfigError(
-                f"the store at {self._store.target} has no alias {self._alias!r}: index some posts first"
-            )
-        self._check_alias(target)
-        self._check_readable()
-
-    def open_named(self) -> None:
-        """Open this model's collection for reading, wherever the alias points.
-
-        Raises:
-            ConfigError: it holds no points.
-            FatalError: there is no such collection, or its vectors differ.
-        """
-        self._check_readable()
-
-    def _check_readable(self) -> None:
-        check_vectors(self._store, self.collection, self._dim)
-        if self.count() == 0:
-            raise ConfigError(
-                f"the store at {self._store.target} holds no points yet: index some posts first"
-            )
-
-    def create_collection(self) -> None:
-        """Make this model's collection and payload indexes where missing; the alias stays as it is.
-
-        Raises:
-            FatalError: a collection of that name holds other vectors.
-        """
-        make_collection(self._store, self.collection, self._dim, copies=self._replication_factor)
-
-    def check_served(self) -> None:
-        """Look whether the alias still names this collection, or that of the model beside it.
-
-        Raises:
-            FatalError: it was moved to another model's.
-        """
-        self._check_alias(alias_target(self._store, self._alias))
-
-    def take_alias(self) -> None:
-        """Point the alias at this model's collection, from wherever it points, in one step."""
-        point_alias(self._store, self._alias, self.collection)
-
-    def close(self) -> None:
-        """Close the store."""
-        self._store.close()
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -208,6 +116,22 @@ class VectorIndex:
         """Delete every point of a post; returns once that is durable."""
         self.delete(Where(post_id=post_id))
 
+    def delete_stale(self, post_ids: Sequence[str], current: Sequence[str]) -> None:
+        """Delete the points of these posts that are not among the current ones; returns once that is durable.
+
+        Args:
+            current: ids of points.
+        """
+        if not post_ids:
+            return
+        stale = m.Filter(
+            must=field_is("post_id", tuple(post_ids)),
+            must_not=[m.HasIdCondition(has_id=list(current))] if current else None,
+        )
+        client = self._store.client
+        if self._store.call(client.count, self.collection, count_filter=stale, exact=True).count:
+            self._store.call(client.delete, self.collection, m.FilterSelector(filter=stale), wait=True)
+
     def delete(self, where: Where) -> None:
         """Delete the points that match; returns once that is durable.
 
@@ -228,15 +152,11 @@ class VectorIndex:
         Raises:
             ValueError: a query vector that is not finite, zero or of another size, or a naive date.
         """
-        queries = [self._query(request) for request in requests]
+        queries = [as_request(request, self._dim) for request in requests]
         hits: list[list[Hit]] = []
         for start in range(0, len(queries), _CHUNK_SEARCHES):
             chunk = queries[start : start + _CHUNK_SEARCHES]
-            answers = self._store.call(self._store.client.query_batch_points, self.collection, chunk)
-            hits += [
-                [Hit(str(hit.id), hit.score, hit.payload or {}) for hit in answer.points]
-                for answer in answers
-            ]
+            hits += self._store.call(ask, self._store.client, self.collection, chunk)
         return hits
 
     def get(
@@ -295,14 +215,6 @@ class VectorIndex:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _check_alias(self, target: str | None) -> None:
-        if target not in self._allowed:
-            raise FatalError(
-                f"the alias {self._alias!r} of the store at {self._store.target} points at {target!r}, "
-                f"filled by another model than this one ({self._model_id}): use that model "
-                "or name another --store"
-            )
-
     def _send(self, points: list[m.PointStruct]) -> list[InvalidPost]:
         """Upsert; where the store refuses the content, halve until the bad points stand alone."""
         try:
@@ -315,24 +227,3 @@ class VectorIndex:
             middle = len(points) // 2
             return self._send(points[:middle]) + self._send(points[middle:])
         return []
-
-    def _query(self, request: Search) -> m.QueryRequest:
-        return m.QueryRequest(
-            query=checked(request.vector, self._dim).tolist(),
-            using=request.using,
-            filter=where_filter(request.where),
-            limit=request.limit,
-            score_threshold=request.score_threshold,
-            with_payload=True if request.fields is None else list(request.fields),
-        )
-
-
-def collection_name(alias: str, model_id: str) -> str:
-    """The collection that holds a model's vectors."""
-    return f"{alias}-{model_id}"
-
-
-def served_model(store: Store, alias: str) -> str | None:
-    """The id of the model whose collection the alias points at; None if there is no such alias."""
-    target = alias_target(store, alias)
-    return None if target is None else target.removeprefix(f"{alias}-")

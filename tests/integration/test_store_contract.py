@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import numpy as np
 import pytest
 from qdrant_client.http import models as m
@@ -55,6 +56,21 @@ def index(store: Store, alias: str) -> VectorIndex:
     opened = VectorIndex(store, alias, "model1", DIM)
     opened.open_or_create()
     return opened
+
+
+@pytest.fixture
+def requests(store: Store, index: VectorIndex) -> Iterator[list[str]]:
+    """What the client asks of the index's collection, as paths."""
+    client = store.client.http.client
+    before, asked = client.middleware, []
+
+    def note(request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:
+        asked.append(request.url.path.partition(index.collection)[2])
+        return send(request)
+
+    client.add_middleware(note)
+    yield asked
+    client.middleware = before
 
 
 def direction(number: int) -> np.ndarray:
@@ -113,6 +129,43 @@ def test_delete_post_removes_all_points_of_that_post_only(index: VectorIndex) ->
     index.upsert([point(1), point(1, "image"), point(2)])
     index.delete_post("post1")
     assert numbers(list(index.scroll())) == {"post2"}
+
+
+def test_posts_lose_exactly_their_points_that_are_not_current(index: VectorIndex) -> None:
+    index.upsert([point(number, kind) for number in range(4) for kind in ("text", "image")])
+    current = [point(0).id, point(1, "image").id]
+    index.delete_stale(["post0", "post1", "post2"], current)
+    assert {found.id for found in index.scroll()} == {*current, point(3).id, point(3, "image").id}
+
+
+def test_posts_without_current_points_lose_them_all(index: VectorIndex) -> None:
+    index.upsert([point(1), point(2)])
+    index.delete_stale(["post1"], [])
+    assert numbers(list(index.scroll())) == {"post2"}
+
+
+def test_looking_for_stale_points_of_many_posts_takes_one_request(
+    index: VectorIndex, requests: list[str]
+) -> None:
+    points = [point(number) for number in range(30)]
+    index.upsert(points)
+    requests.clear()
+    index.delete_stale([f"post{number}" for number in range(30)], [each.id for each in points])
+    assert requests == ["/points/count"]
+
+
+def test_stale_points_of_many_posts_go_in_one_request(index: VectorIndex, requests: list[str]) -> None:
+    index.upsert([point(number, kind) for number in range(30) for kind in ("text", "image")])
+    requests.clear()
+    index.delete_stale([f"post{number}" for number in range(30)], [point(number).id for number in range(30)])
+    assert requests == ["/points/count", "/points/delete"]
+    assert index.count() == 30
+
+
+def test_no_posts_to_clear_of_stale_points_delete_nothing(index: VectorIndex) -> None:
+    index.upsert([point(1)])
+    index.delete_stale([], [])
+    assert index.count() == 1
 
 
 def test_delete_by_date_keeps_what_is_younger(index: VectorIndex) -> None:
@@ -223,6 +276,24 @@ def test_search_brings_along_only_the_fields_asked_for(index: VectorIndex) -> No
     index.upsert([point(1, extra={"html": "long"})])
     (hits,) = index.search([Search("text", direction(1), fields=("post_id", "window"))])
     assert [dict(hit.payload) for hit in hits] == [{"post_id": "post1"}]
+
+
+def test_each_search_of_a_batch_brings_the_fields_that_it_asks_for(index: VectorIndex) -> None:
+    index.upsert([point(1)])
+    asked: list[tuple[str, ...] | None] = [("post_id",), ("kind",), None, ()]
+    answers = index.search([Search("text", direction(1), fields=fields) for fields in asked])
+    everything = set(index.get([point(1).id])[0].payload)
+    assert [set(hits[0].payload) for hits in answers] == [{"post_id"}, {"kind"}, everything, set()]
+
+
+def test_searches_of_a_batch_that_find_the_same_points_bring_each_its_own_payload(index: VectorIndex) -> None:
+    index.upsert([point(number) for number in range(3)])
+    searches = [Search("text", direction(number), fields=("content_hash",)) for number in range(3)]
+    for number, hits in enumerate(index.search(searches)):
+        assert {hit.id: hit.payload["content_hash"] for hit in hits} == {
+            point(other).id: f"hash{other}" for other in range(3)
+        }
+        assert hits[0].id == point(number).id
 
 
 def test_undated_points_can_be_asked_for(index: VectorIndex) -> None:

@@ -7,10 +7,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from qdrant_client.http import models as m
 
-from worker.index import VectorIndex
+from worker.index import Search, VectorIndex
 from worker.store.client import Refused, Store, open_store
 
 DIM = 16
@@ -76,6 +77,15 @@ def test_number_ids_work_as_well_as_uuids(embedded: Store) -> None:
     assert embedded.client.retrieve("news", [7])[0].payload == {"a": 1}
     embedded.client.delete("news", [7])
     assert embedded.client.count("news").count == 0
+
+
+def test_a_search_finds_points_of_number_ids(embedded: Store) -> None:
+    rows = [m.PointStruct(id=id_, vector={"text": [1.0] * DIM}, payload={"a": id_}) for id_ in (7, 8)]
+    embedded.client.upsert("news", rows)
+    index = VectorIndex(embedded, "news", "model1", DIM)
+    (hits,) = index.search([Search("text", np.ones(DIM, np.float32), fields=("a",))])
+    embedded.client.delete("news", [7, 8])
+    assert {hit.id: hit.payload["a"] for hit in hits} == {"7": 7, "8": 8}
 
 
 @pytest.mark.parametrize("name", [".hidden", "a?b", "x" * 201])

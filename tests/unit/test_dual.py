@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,12 +38,10 @@ class Shelf:
     def count(self, kind: str | None = None, *, where: Where | None = None) -> int:
         return len(self.points)
 
-    def scroll(self, where: Where | None = None) -> Iterator[Point]:
-        yield from (
-            list(self.points.values())
-            if where is None
-            else [point for point in self.points.values() if point.payload["post_id"] == where.post_id]
-        )
+    def delete_stale(self, post_ids: Sequence[str], current: Sequence[str]) -> None:
+        self.points = {
+            id_: p for id_, p in self.points.items() if p.payload["post_id"] not in post_ids or id_ in current
+        }
 
 
 def point(post_id: str, model: str) -> Point:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -15,7 +15,7 @@ from tests.fakes import MemorySink, prepared, record
 from worker.dead_letters import message_bytes
 from worker.errors import FatalError, InvalidPost, Reason, TransientError
 from worker.ids import image_point_id, match_id, text_point_id
-from worker.index import Point, Where
+from worker.index import Point
 from worker.observe.metrics import Metrics
 from worker.stages.emit import Emit, SizeLimits
 from worker.stages.encode import Encode
@@ -182,9 +182,14 @@ class DictStore:
             id_: point for id_, point in self.points.items() if point.payload["post_id"] != post_id
         }
 
-    def scroll(self, where: Where | None = None) -> Iterable[Point]:
-        wanted = None if where is None else where.post_id
-        return [point for point in self.points.values() if point.payload["post_id"] == wanted]
+    def delete_stale(self, post_ids: Sequence[str], current: Sequence[str]) -> None:
+        stale = {
+            id_
+            for id_, point in self.points.items()
+            if point.payload["post_id"] in post_ids and id_ not in current
+        }
+        self.deleted += sorted(stale)
+        self.points = {id_: point for id_, point in self.points.items() if id_ not in stale}
 
 
 def encoded(*posts: Prepared) -> list[Encoded]:
@@ -199,6 +204,25 @@ def test_post_that_comes_again_smaller_leaves_no_old_point() -> None:
     assert store.deleted == []
     index(encoded(prepared("p", windows=("a",))))
     assert set(store.points) == {text_point_id("p", 0), image_point_id("q", "0")}
+
+
+def test_of_several_posts_that_come_again_smaller_each_loses_exactly_what_it_has_no_more() -> None:
+    store = DictStore()
+    index = Index(store, lambda _: True)
+    index(encoded(*(prepared(name, images=2, windows=("a",)) for name in ("p", "q", "r"))))
+    index(encoded(prepared("p", images=1, windows=("a",)), prepared("q", windows=("a",))))
+    gone = {image_point_id("p", "1"), image_point_id("q", "0"), image_point_id("q", "1")}
+    assert set(store.deleted) == gone
+    assert len(store.points) == 9 - len(gone)
+
+
+def test_post_that_comes_again_without_anything_to_index_loses_all_its_points() -> None:
+    store = DictStore()
+    index = Index(store, lambda _: True)
+    index(encoded(prepared("p", images=2), prepared("q", images=1)))
+    (outcome,) = index([Encoded(prepared("p"), ())])
+    assert isinstance(outcome, Unmatched)
+    assert set(store.points) == {image_point_id("q", "0")}
 
 
 def test_post_that_comes_again_unchanged_deletes_nothing() -> None:

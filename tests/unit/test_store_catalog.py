@@ -13,10 +13,11 @@ from qdrant_client.http import models as m
 
 from worker.errors import ConfigError
 from worker.store.catalog import AlreadyExists, Catalog, NotFound
-from worker.store.collection import EngineError
 from worker.store.files import StoreFiles
-from worker.store.server import LOG_BYTES, bound_log, optimize_when_due, socket_path
+from worker.store.server import LOG_BYTES, bound_log, socket_path
+from worker.store.shard import EngineError
 from worker.store.translate import BadRequest
+from worker.store.upkeep import optimize_when_due
 
 DIM = 1024  # wide, so that few points already are worth a search graph to the engine
 
@@ -124,23 +125,21 @@ def test_using_a_deleted_collection_is_an_engine_error_and_not_a_crash(catalog: 
 
 
 def test_optimising_waits_until_it_is_due_and_keeps_the_answers(catalog: Catalog) -> None:
-    rng = np.random.default_rng(0)
     catalog.create("a", wanted(DIM))
     collection = catalog.get("a")
-    vectors = rng.standard_normal((3000, DIM)).astype(np.float32)
-    for start in range(0, len(vectors), 500):
-        rows = [
-            m.PointStruct.model_construct(id=start + row, vector={"text": vector.tolist()}, payload={})
-            for row, vector in enumerate(vectors[start : start + 500])
-        ]
-        collection.upsert(rows, only_if=None, mode=None)
+    vectors = np.random.default_rng(0).standard_normal((300, DIM)).astype(np.float32)
+    rows = [
+        m.PointStruct.model_construct(id=row, vector={"text": vector.tolist()}, payload={})
+        for row, vector in enumerate(vectors)
+    ]
+    collection.upsert(rows, only_if=None, mode=None)
     request = m.QueryRequest(query=vectors[7].tolist(), using="text", limit=1)
-    assert collection.unoptimized() == 3000
-    assert not optimize_when_due(collection, due=3001)
-    assert collection.query([request])[0][0].id == 7
-    assert optimize_when_due(collection, due=3000)
+    assert collection.unoptimized() == 300
+    assert not optimize_when_due(collection, due=301)
+    assert collection.query([request])[0][0]["id"] == 7
+    assert optimize_when_due(collection, due=300)
     assert collection.unoptimized() == 0
-    assert collection.query([request])[0][0].id == 7
+    assert collection.query([request])[0][0]["id"] == 7
 
 
 def test_a_long_log_is_cut_and_one_older_part_is_kept(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 
 from worker.errors import ConfigError, FatalError, TransientError
+from worker.index import Search, VectorIndex
 from worker.store.client import Refused, open_store
 
 
@@ -42,6 +44,10 @@ def url(answer: Answer) -> Iterator[str]:
             self.send_header("Content-Length", str(len(answer.body)))
             self.end_headers()
             self.wfile.write(answer.body)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -106,6 +112,16 @@ def test_an_answer_that_makes_no_sense_is_fatal_in_one_line(url: str, answer: An
     answer.body = body
     with pytest.raises(FatalError, match="cannot read the answer") as caught:
         ask(url)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "body", [b"[1]", b'{"result": null}', b'{"result": [{"points": [{"id": "a"}]}]}', b'{"result": [[]]}']
+)
+def test_hits_that_make_no_sense_are_fatal_in_one_line(url: str, answer: Answer, body: bytes) -> None:
+    answer.body = body
+    with open_store(url) as store, pytest.raises(FatalError, match="cannot read the answer") as caught:
+        VectorIndex(store, "news", "model1", 2).search([Search("text", np.ones(2, np.float32))])
     assert "\n" not in str(caught.value)
 
 

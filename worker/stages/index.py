@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from worker.errors import InvalidPost
-from worker.index import Point, Where
+from worker.index import Point
 from worker.stages.bisect import bisected
 from worker.transport.base import Record
 from worker.types import DeadLettered, Dropped, Encoded, TakeDown, Unmatched
@@ -23,8 +23,8 @@ class PointStore(Protocol):
     def delete_post(self, post_id: str) -> None:
         """Delete a post's points durably."""
 
-    def scroll(self, where: Where | None = None) -> Iterable[Point]:
-        """The points that match."""
+    def delete_stale(self, post_ids: Sequence[str], current: Sequence[str]) -> None:
+        """Delete those points of the posts durably that are not among the current ones."""
 
 
 class Index:
@@ -65,21 +65,14 @@ class Index:
         return results
 
     def _replace(self, posts: Sequence[Encoded]) -> list[Encoded | Unmatched | DeadLettered]:
-        for post in posts:
-            if self._has_stale_points(post):
-                self._store.delete_post(post.prepared.post.id)
-        self._store.upsert([point for post in posts for point in post.points])
+        points = [point for post in posts for point in post.points]
+        self._store.upsert(points)
+        # Afterwards, so that no search misses a post while it is replaced.
+        self._store.delete_stale([post.prepared.post.id for post in posts], [point.id for point in points])
         return [
             post if post.points else Unmatched(post.prepared.record, post.prepared.post.id, 0)
             for post in posts
         ]
-
-    def _has_stale_points(self, post: Encoded) -> bool:
-        """Whether the store still has a point that the post had once and has no more."""
-        current = {point.id for point in post.points}
-        return any(
-            point.id not in current for point in self._store.scroll(Where(post_id=post.prepared.post.id))
-        )
 
     def _refuse(self, post: Encoded, error: InvalidPost) -> Encoded | Unmatched | DeadLettered:
         self._store.delete_post(post.prepared.post.id)  # some of its points may be stored

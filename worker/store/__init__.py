@@ -11,8 +11,15 @@ decided by the target alone: an http(s) URL is a Qdrant server, anything else a 
     catalog    collections and aliases of one folder
     operations what each of its calls does
     collection one collection on one engine shard
+    shard      the engine's calls, their locks, and the exchange of a shard for one with graphs
+    graphs     builds search graphs on a copy of a shard
+    optimize   the process that does: `python -m worker.store.optimize`
+    upkeep     when graphs are built
     schema     named vectors and payload indexes
     translate  qdrant-client's requests to the engine's types
     points     the worker's points and searches as qdrant-client's models
+    opening    opening one model's collection behind an alias
+    searches   searches as JSON, and their hits
+    answers    what the engine finds as JSON
     vectors    what a vector must be before anything stores it
 """

@@ -1,7 +1,8 @@
 """The subset of Qdrant's REST API that the embedded store serves.
 
-Requests and answers are qdrant-client's own generated models, so what the client sends is what is
-read here. A call or a field that is not served is a 501 that names it.
+Requests are read as qdrant-client's own generated models, so what the client sends is what is read here;
+answers are those models too, or, where there are thousands of points, plain dictionaries of the same form
+(`worker.store.answers`). A call or a field that is not served is a 501 that names it.
 
     400  a request that cannot be read, or a vector that must not be stored
     404  no such collection or alias
@@ -28,8 +29,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from worker.store.catalog import ENGINE, AlreadyExists, Catalog, NotFound, engine_version
-from worker.store.collection import EngineError
 from worker.store.operations import OPERATIONS, Call, Operation
+from worker.store.shard import EngineError
 from worker.store.translate import BadRequest, Unsupported
 
 MAX_BODY_BYTES = 32 << 20

@@ -13,8 +13,9 @@ from pathlib import Path
 from qdrant_client.http import models as m
 
 from worker.errors import ConfigError
-from worker.store.collection import Collection, EngineError
+from worker.store.collection import Collection
 from worker.store.files import StoreFiles, replace_json, sync_folder
+from worker.store.shard import EngineError
 from worker.store.translate import BadRequest
 
 ENGINE = "qdrant-edge-py"

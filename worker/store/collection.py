@@ -1,29 +1,24 @@
-"""One collection on one shard of the real Qdrant engine.
-
-Every engine call holds the GIL for as long as it runs, so calls from several threads take turns.
-`optimize()` is the long one (building the search graph over 20,000 new 512-d vectors takes about
-16 s on two busy cores, during which the whole process answers nothing); the server calls it when the
-store is idle, and clients have a timeout that outlasts it.
-"""
+"""One collection: qdrant-client's requests, answered by one shard of the real Qdrant engine."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import qdrant_edge as edge
 from qdrant_client.http import models as m
 
-from worker.store import schema, translate
+from worker.store import graphs, schema, translate
+from worker.store.answers import Answer, record, scored_points
 from worker.store.files import replace_json
+from worker.store.shard import Shard
 from worker.store.translate import BadRequest, Unsupported
 from worker.store.vectors import BadVector, checked
 
-T = TypeVar("T")
 _CONFIG_FILE = "collection.json"
-_SHARD_FOLDER = "shard"
+_PAYLOAD_BYTES = 3 << 10  # about what a point's payload and the engine's own fields take in memory
 _UPDATE_MODES = {
     None: edge.UpdateMode.Upsert,
     m.UpdateMode.UPSERT: edge.UpdateMode.Upsert,
@@ -32,28 +27,14 @@ _UPDATE_MODES = {
 }
 
 
-class EngineError(Exception):
-    """The engine failed on a request that passed our checks.
-
-    Args:
-        while_writing: the shard may be behind what it logged; only a reload makes it sound again.
-    """
-
-    def __init__(self, message: str, *, while_writing: bool) -> None:
-        super().__init__(message)
-        self.while_writing = while_writing
-
-
 class Collection:
-    """Thread-safe. A write returns once it is flushed to disk; writers that overlap share one flush."""
+    """Thread-safe. A write returns once it is flushed to disk."""
 
-    def __init__(self, shard: edge.EdgeShard, vectors: dict[str, m.VectorParams]) -> None:
+    def __init__(self, shard: Shard, vectors: dict[str, m.VectorParams]) -> None:
         self.vectors = vectors
         self._shard = shard
-        self._apply_lock = threading.Lock()
-        self._flush_lock = threading.Lock()
-        self._applied = 0
-        self._flushed = 0
+        self._building = threading.Lock()
+        self._stop_building = threading.Event()
 
     @classmethod
     def create(cls, folder: Path, request: m.CreateCollection) -> None:
@@ -65,11 +46,7 @@ class Collection:
         """
         config = edge.EdgeConfig(vectors=schema.vector_params(request))
         folder.mkdir(parents=True)
-        shard = _engine(
-            lambda: edge.EdgeShard.create(str(folder / _SHARD_FOLDER), config), while_writing=True
-        )
-        _engine(shard.flush, while_writing=True)
-        shard.close()
+        Shard.create(folder, config)
         replace_json(folder / _CONFIG_FILE, request.model_dump(mode="json", exclude_none=True))
 
     @classmethod
@@ -82,13 +59,12 @@ class Collection:
         """
         request = m.CreateCollection.model_validate_json((folder / _CONFIG_FILE).read_bytes())
         assert isinstance(request.vectors, dict)
-        shard = _engine(lambda: edge.EdgeShard.load(str(folder / _SHARD_FOLDER)), while_writing=False)
-        return cls(shard, request.vectors)
+        return cls(Shard.load(folder), request.vectors)
 
     def close(self) -> None:
-        """Flush and close; the collection is unusable afterwards."""
-        with self._apply_lock, self._flush_lock:
-            _engine(self._shard.flush, while_writing=True)
+        """Flush and close; the collection is unusable afterwards. Graphs being built are given up."""
+        self.stop_building()
+        with self._building:
             self._shard.close()
 
     # -- writing ------------------------------------------------------------------------------
@@ -106,37 +82,41 @@ class Collection:
             for point in points
         ]
         condition = translate.filter_(only_if)
-        return self._write(edge.UpdateOperation.upsert_points(rows, condition, _UPDATE_MODES[mode]))
+        operation = edge.UpdateOperation.upsert_points(rows, condition, _UPDATE_MODES[mode])
+        return self._shard.write(operation, self._bytes(len(rows)))
 
     def update_vectors(self, points: Sequence[m.PointVectors], *, only_if: m.Filter | None) -> int:
         """Replace the named vectors given, leave the others and the payload."""
         rows = [
             edge.PointVectors(translate.point_id(point.id), self._named(point.vector)) for point in points
         ]
-        return self._write(edge.UpdateOperation.update_vectors(rows, translate.filter_(only_if)))
+        operation = edge.UpdateOperation.update_vectors(rows, translate.filter_(only_if))
+        return self._shard.write(operation, self._bytes(len(rows)))
 
     def delete(self, selector: m.PointIdsList | m.FilterSelector) -> int:
         """Delete points by id or by filter."""
         if isinstance(selector, m.PointIdsList):
-            return self._write(edge.UpdateOperation.delete_points(translate.point_ids(selector.points)))
+            return self._shard.write(edge.UpdateOperation.delete_points(translate.point_ids(selector.points)))
         condition = translate.required_filter(selector.filter)
-        return self._write(edge.UpdateOperation.delete_points_by_filter(condition))
+        return self._shard.write(edge.UpdateOperation.delete_points_by_filter(condition))
 
     def set_payload(self, request: m.SetPayload, *, overwrite: bool) -> int:
         """Merge fields into the payload of some points, or replace it."""
         operation = edge.UpdateOperation
         if request.points is not None and request.filter is None:
             by_id = operation.overwrite_payload if overwrite else operation.set_payload
-            return self._write(by_id(translate.point_ids(request.points), request.payload, request.key))
+            return self._shard.write(by_id(translate.point_ids(request.points), request.payload, request.key))
         by_filter = operation.overwrite_payload_by_filter if overwrite else operation.set_payload_by_filter
-        return self._write(by_filter(_either(request), request.payload, request.key))
+        return self._shard.write(by_filter(_either(request), request.payload, request.key))
 
     def delete_payload(self, request: m.DeletePayload) -> int:
         """Delete payload fields of some points."""
         if request.points is not None and request.filter is None:
             ids = translate.point_ids(request.points)
-            return self._write(edge.UpdateOperation.delete_payload(ids, request.keys))
-        return self._write(edge.UpdateOperation.delete_payload_by_filter(_either(request), request.keys))
+            return self._shard.write(edge.UpdateOperation.delete_payload(ids, request.keys))
+        return self._shard.write(
+            edge.UpdateOperation.delete_payload_by_filter(_either(request), request.keys)
+        )
 
     def create_index(self, request: m.CreateFieldIndex) -> int:
         """Index a payload field; indexing it again is harmless.
@@ -145,23 +125,27 @@ class Collection:
         whoever opens the collection for writing.
         """
         type_ = schema.index_type(request.field_schema)
-        return self._apply(edge.UpdateOperation.create_field_index(request.field_name, type_))
+        return self._shard.apply(edge.UpdateOperation.create_field_index(request.field_name, type_))
 
     # -- reading ------------------------------------------------------------------------------
 
-    def query(self, requests: Sequence[m.QueryRequest]) -> list[list[m.ScoredPoint]]:
+    def query(self, requests: Sequence[m.QueryRequest]) -> list[list[Answer]]:
         """Nearest points for each request, in the order of the requests."""
-        batch = edge.QueryBatchRequest([self._query(request) for request in requests])
-        return [[_scored(hit) for hit in hits] for hits in self._read(lambda: self._shard.query_batch(batch))]
+        selectors = [translate.payload_selector(one.with_payload, default=False) for one in requests]
+        shared: bool | edge.PayloadSelector = False
+        if requests and all(one.with_payload == requests[0].with_payload for one in requests):
+            shared, selectors = selectors[0], [False] * len(requests)
+        searches = [self._query(*each) for each in zip(requests, selectors, strict=True)]
+        return self._shard.read(lambda shard: scored_points(shard, searches, shared))
 
-    def retrieve(self, request: m.PointRequest) -> list[m.Record]:
+    def retrieve(self, request: m.PointRequest) -> list[Answer]:
         """The points with these ids, as far as they exist."""
         ids = translate.point_ids(request.ids)
         payload = translate.payload_selector(request.with_payload, default=True)
         vector = request.with_vector or False
-        return [_record(row) for row in self._read(lambda: self._shard.retrieve(ids, payload, vector))]
+        return [record(row) for row in self._shard.read(lambda shard: shard.retrieve(ids, payload, vector))]
 
-    def scroll(self, request: m.ScrollRequest) -> m.ScrollResult:
+    def scroll(self, request: m.ScrollRequest) -> Answer:
         """One page of points in the order of their ids."""
         translate.only(request, "offset", "limit", "filter", "with_payload", "with_vector")
         page = edge.ScrollRequest(
@@ -171,17 +155,14 @@ class Collection:
             with_payload=translate.payload_selector(request.with_payload, default=True),
             with_vector=request.with_vector or False,
         )
-        rows, following = self._read(lambda: self._shard.scroll(page))
-        return m.ScrollResult(
-            points=[_record(row) for row in rows],
-            next_page_offset=None if following is None else translate.point_id(following),
-        )
+        rows, following = self._shard.read(lambda shard: shard.scroll(page))
+        return {"points": [record(row) for row in rows], "next_page_offset": following}
 
     def count(self, request: m.CountRequest) -> int:
         """How many points match."""
         exact = request.exact is not False
         condition = translate.filter_(request.filter)
-        return self._read(lambda: self._shard.count(edge.CountRequest(exact=exact, filter=condition)))
+        return self._shard.read(lambda shard: shard.count(edge.CountRequest(exact=exact, filter=condition)))
 
     def facet(self, request: m.FacetRequest) -> list[m.FacetValueHit]:
         """The values of an indexed payload field and how many points hold each."""
@@ -190,11 +171,11 @@ class Collection:
         facet = edge.FacetRequest(request.key, limit, exact, translate.filter_(request.filter))
         return [
             m.FacetValueHit(value=hit.value, count=hit.count)
-            for hit in self._read(lambda: self._shard.facet(facet)).hits
+            for hit in self._shard.read(lambda shard: shard.facet(facet)).hits
         ]
 
     def info(self) -> edge.ShardInfo:
-        return self._read(self._shard.info)
+        return self._shard.read(lambda shard: shard.info())
 
     # -- upkeep -------------------------------------------------------------------------------
 
@@ -203,36 +184,25 @@ class Collection:
         info = self.info()
         return max(0, info.points_count - info.indexed_vectors_count)
 
-    def optimize(self) -> bool:
-        """Build search graphs and merge segments; blocks, and stalls every thread of the process."""
-        changed = _engine(self._shard.optimize, while_writing=True)
-        with self._apply_lock:
-            self._applied += 1
-            number = self._applied
-        self._flush(number)
-        return changed
+    def build_graphs(self) -> None:
+        """Put every vector that is worth it into a search graph, and merge segments.
 
-    def _write(self, operation: edge.UpdateOperation) -> int:
-        number = self._apply(operation)
-        self._flush(number)
-        return number
+        Blocks for minutes; requests are answered meanwhile.
 
-    def _apply(self, operation: edge.UpdateOperation) -> int:
-        with self._apply_lock:
-            _engine(lambda: self._shard.update(operation), while_writing=True)
-            self._applied += 1
-            return self._applied
+        Raises:
+            Stopped, BuildFailed: nothing has changed.
+            EngineError: the process must end.
+        """
+        with self._building:
+            graphs.build(self._shard, self._stop_building)
 
-    def _flush(self, number: int) -> None:
-        with self._flush_lock:
-            if self._flushed >= number:
-                return  # a flush that began after our update has covered it
-            reached = self._applied
-            _engine(self._shard.flush, while_writing=True)
-            self._flushed = reached
+    def stop_building(self) -> None:
+        """Give up what is being built, for good."""
+        self._stop_building.set()
 
-    def _read(self, call: Callable[[], T]) -> T:
-        return _engine(call, while_writing=False)
+    def _bytes(self, points: int) -> int:
+        """About what so many points take in memory, if they have every vector."""
+        return points * (4 * sum(params.size for params in self.vectors.values()) + _PAYLOAD_BYTES)
 
     def _named(self, vector: Any) -> dict[str, Any]:
         if not isinstance(vector, dict):
@@ -251,7 +221,7 @@ class Collection:
             raise BadRequest(f"Vector error: {name}: {error}") from error
         return values
 
-    def _query(self, request: m.QueryRequest) -> edge.QueryRequest:
+    def _query(self, request: m.QueryRequest, payload: bool | edge.PayloadSelector) -> edge.QueryRequest:
         translate.only(
             request,
             *(
@@ -279,19 +249,9 @@ class Collection:
             filter=translate.filter_(request.filter),
             score_threshold=request.score_threshold,
             params=translate.search_params(request.params),
-            with_payload=translate.payload_selector(request.with_payload, default=False),
+            with_payload=payload,
             with_vector=request.with_vector or False,
         )
-
-
-def _engine(call: Callable[[], T], *, while_writing: bool) -> T:
-    # The engine raises bare Exceptions, and a panic inside it arrives as a BaseException.
-    try:
-        return call()
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:
-        raise EngineError(str(error) or type(error).__name__, while_writing=while_writing) from error
 
 
 def _either(request: m.SetPayload | m.DeletePayload) -> edge.Filter:
@@ -301,14 +261,3 @@ def _either(request: m.SetPayload | m.DeletePayload) -> edge.Filter:
     if request.points is None:
         return translate.required_filter(request.filter)
     return translate.required_filter(m.Filter(must=[request.filter, m.HasIdCondition(has_id=request.points)]))
-
-
-def _scored(hit: edge.ScoredPoint) -> m.ScoredPoint:
-    vector: Any = hit.vector  # named lists, the same in both libraries' types
-    id_ = translate.point_id(hit.id)
-    return m.ScoredPoint(id=id_, version=hit.version, score=hit.score, payload=hit.payload, vector=vector)
-
-
-def _record(row: edge.Record) -> m.Record:
-    vector: Any = row.vector
-    return m.Record(id=translate.point_id(row.id), payload=row.payload, vector=vector)

@@ -13,15 +13,18 @@ store.lock     exclusive: the child, taken before it loads the engine
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 _POLL_S = 0.02
+_CHUNK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,8 @@ class FileLock:
     """An advisory lock (flock) on a file; the kernel releases it when the process dies.
 
     Each object has its own open file, so two objects in one process exclude each other too.
-    The descriptor is not inherited by programs that the process starts. Not for concurrent use
-    by several threads.
+    The descriptor is not inherited by programs that the process starts, unless that is asked for.
+    Not for concurrent use by several threads.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,6 +92,10 @@ class FileLock:
 
     def wait_exclusive(self, timeout_s: float) -> bool:
         return self._wait(fcntl.LOCK_EX, timeout_s)
+
+    def share_with_children(self) -> None:
+        """Let programs started with `close_fds=False` hold the lock too, until the last of them is gone."""
+        os.set_inheritable(self._descriptor, True)
 
     def release(self) -> None:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
@@ -143,3 +150,41 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def copy_folder(source: Path, target: Path, stop: threading.Event) -> bool:
+    """Copy a folder's files, without their holes; False if `stop` was set before the end.
+
+    Raises:
+        OSError: no room, or another failure of the disk; what was copied is left there.
+    """
+    for folder, _, names in os.walk(source):
+        place = target / Path(folder).relative_to(source)
+        place.mkdir()
+        for name in names:
+            if not _copy_file(Path(folder, name), place / name, stop):
+                return False
+    return True
+
+
+def _copy_file(source: Path, target: Path, stop: threading.Event) -> bool:
+    with open(source, "rb", buffering=0) as read, open(target, "xb", buffering=0) as written:
+        size = os.fstat(read.fileno()).st_size
+        written.truncate(size)
+        start = _data_from(read.fileno(), 0, size)
+        while start < size and not stop.is_set():
+            end = min(os.lseek(read.fileno(), start, os.SEEK_HOLE), start + _CHUNK_BYTES)
+            chunk = os.pread(read.fileno(), end - start, start)
+            start += os.pwrite(written.fileno(), chunk, start)
+            start = _data_from(read.fileno(), start, size)
+    return not stop.is_set()
+
+
+def _data_from(descriptor: int, offset: int, size: int) -> int:
+    """Where the next bytes after a hole stand; the size if there are none."""
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return size

@@ -1,4 +1,4 @@
-"""What each call of the served REST subset does: reads a model, works on the catalog, gives a model."""
+"""What each call of the served REST subset does: reads a model, works on the catalog, gives an answer."""
 
 from __future__ import annotations
 
@@ -155,12 +155,12 @@ def _create_index(call: Call) -> object:
 
 
 def _query(call: Call) -> object:
-    return m.QueryResponse(points=call.collection().query([call.read(m.QueryRequest)])[0])
+    return {"points": call.collection().query([call.read(m.QueryRequest)])[0]}
 
 
 def _query_batch(call: Call) -> object:
     answers = call.collection().query(call.read(m.QueryRequestBatch).searches)
-    return [m.QueryResponse(points=points) for points in answers]
+    return [{"points": points} for points in answers]
 
 
 def _retrieve(call: Call) -> object:

@@ -137,10 +137,14 @@ def _start(files: StoreFiles, deadline: float) -> Address:
     raise TransientError(f"the store in {files.root} did not open within {_START_S:.0f} s")
 
 
-def _spawn(files: StoreFiles) -> tuple[subprocess.Popen[bytes], int]:
+def child_environment() -> dict[str, str]:
+    """Ours, in which Python finds this package from any folder."""
     package_root = str(Path(str(worker.__file__)).resolve().parents[1])
     search_path = [package_root, os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(part for part in search_path if part)}
+    return os.environ | {"PYTHONPATH": os.pathsep.join(part for part in search_path if part)}
+
+
+def _spawn(files: StoreFiles) -> tuple[subprocess.Popen[bytes], int]:
     command = [sys.executable, "-m", "worker.store.server", str(files.root)]
     try:
         with open(files.log, "ab") as log:
@@ -150,7 +154,7 @@ def _spawn(files: StoreFiles) -> tuple[subprocess.Popen[bytes], int]:
                 stdout=log,
                 stderr=log,
                 cwd="/",  # the child outlives whoever started it: it must not pin that folder
-                env=environment,
+                env=child_environment(),
                 start_new_session=True,
             )
             return child, log.tell()

@@ -19,7 +19,6 @@ import socket
 import stat
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,12 +27,10 @@ import uvicorn
 from worker.errors import ConfigError, ExitCode, TransientError, WorkerError
 from worker.store.app import Activity, build_app
 from worker.store.catalog import Catalog
-from worker.store.collection import Collection, EngineError
 from worker.store.files import FileLock, StoreFiles, replace_json
+from worker.store.shard import EngineError
+from worker.store.upkeep import OPTIMIZE_AFTER, Upkeep
 
-OPTIMIZE_AFTER = 20_000  # points outside a search graph; an exact scan of so many takes a few milliseconds
-_OVERDUE = 4  # times as many are not left to wait for a quiet moment
-_QUIET_S = 2.0
 _TICK_S = 0.3
 _LOCK_WAIT_S = 10.0
 LOG_BYTES = 1 << 20
@@ -55,7 +52,7 @@ class StoreServer:
     def __init__(self, files: StoreFiles, catalog: Catalog, optimize_after: int = OPTIMIZE_AFTER) -> None:
         self._files = files
         self._catalog = catalog
-        self._optimize_after = optimize_after
+        self._upkeep = Upkeep(optimize_after)
         self._activity = Activity()
         self._broken = False
         self._clients = FileLock(files.clients_lock)  # never closed: held until the process is gone
@@ -98,7 +95,7 @@ class StoreServer:
         while not self._server.started:
             await asyncio.sleep(0.01)
         replace_json(self._files.address, {"pid": os.getpid(), "socket": str(path)})
-        upkeep = asyncio.create_task(self._upkeep())
+        upkeep = asyncio.create_task(self._run_upkeep())
         while not self._server.should_exit:
             await asyncio.sleep(_TICK_S)
             bound_log(self._files.log)
@@ -106,31 +103,20 @@ class StoreServer:
                 self._stop()
             elif upkeep.done():
                 await upkeep
-                upkeep = asyncio.create_task(self._upkeep())
+                upkeep = asyncio.create_task(self._run_upkeep())
+        for collection in self._catalog:
+            collection.stop_building()
         await upkeep
 
-    async def _upkeep(self) -> None:
-        idle_s = self._activity.idle_s()
-        due = self._optimize_after * (1 if idle_s >= _QUIET_S else _OVERDUE)
+    async def _run_upkeep(self) -> None:
         for collection in self._catalog:
-            with contextlib.suppress(EngineError):  # deleted meanwhile, or already reported by a request
-                await asyncio.to_thread(optimize_when_due, collection, due)
-
-
-def optimize_when_due(collection: Collection, due: int) -> bool:
-    """Build the search graph if at least `due` points lack one; whether that was done.
-
-    Blocks, and the engine keeps every other thread from running meanwhile, the event loop included:
-    requests that arrive wait for it in the socket's queue.
-    """
-    waiting = collection.unoptimized()
-    if waiting < due:
-        return False
-    started = time.monotonic()
-    changed = collection.optimize()
-    if changed:
-        _log.info("optimized %d points; nothing was served for %.1f s", waiting, time.monotonic() - started)
-    return changed
+            try:
+                await asyncio.to_thread(self._upkeep.run, collection, self._activity.idle_s())
+            except EngineError as error:
+                if error.while_writing:
+                    _log.error("the search graphs: the engine failed: %s", error)
+                    self._break()
+                # else it was deleted meanwhile, or a request has reported it already
 
 
 def main(arguments: list[str]) -> int:
@@ -155,6 +141,7 @@ def _own(files: StoreFiles) -> int:
     with FileLock(files.store_lock) as owner:
         if not owner.wait_exclusive(_LOCK_WAIT_S):
             raise TransientError(f"another process holds the store in {files.root}")
+        owner.share_with_children()
         catalog = Catalog.open(files)
         sound = StoreServer(files, catalog).run()
         if sound:

@@ -43,7 +43,7 @@ class JsonlSink:
         replace: bool = False,
     ) -> None:
         self._path, self._line_of, self._key_of, self._replace = path, line_of, key_of, replace
-        self._last: dict[bytes, bytes] = {}  # digest of a key -> digest of its last line
+        self._last: dict[bytes, bytes] = {}  # digest of a key -> of its last line, if that is compared
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+b", buffering=0)
@@ -77,7 +77,7 @@ class JsonlSink:
         for message in messages:
             line = self._line_of(message)
             if self._key_of is not None:
-                key, content = _digest(self._key_of(line)), _digest(line)
+                key, content = _digest(self._key_of(line)), self._content(line)
                 before = fresh.get(key, self._last.get(key))
                 if before is not None and (before == content or not self._replace):
                     continue
@@ -119,11 +119,14 @@ class JsonlSink:
         if not whole:  # only its end is missing
             self._file.write(b"\n")
 
+    def _content(self, line: bytes) -> bytes:
+        return _digest(line) if self._replace else b""
+
     def _learn(self, line: bytes, number: int) -> None:
         if self._key_of is None:
             return
         try:
-            self._last[_digest(self._key_of(line))] = _digest(line)
+            self._last[_digest(self._key_of(line))] = self._content(line)
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from error
 

@@ -15,7 +15,7 @@ class DeviceMeter:
 
     On a GPU the time between two events of the stream counts, so work that was only queued is seen; the
     block must end in something that waits for the stream, such as a copy to the host. On the processor it is
-    the time that the block took. Where threads overlap, both count.
+    the time that the block took. What overlaps counts once, so the rate never exceeds 1.
 
     Args:
         device: the one that is metered.
@@ -24,7 +24,7 @@ class DeviceMeter:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._lock = threading.Lock()
-        self._seconds = 0.0
+        self._seconds = self._until = 0.0
         self._own = threading.local()
 
     @contextmanager
@@ -55,5 +55,7 @@ class DeviceMeter:
         return stream
 
     def _add(self, seconds: float) -> None:
+        now = time.perf_counter()
         with self._lock:
-            self._seconds += seconds
+            self._seconds += max(0.0, now - max(self._until, now - seconds))
+            self._until = max(self._until, now)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from model.config import PreprocessConfig
 from model.device_meter import DeviceMeter
 from model.entityclip import EntityClip
-from model.serving_towers import Precision, serving_towers
+from model.serving_towers import Precision, Towers, serving_towers
 from model.tokenizer import ClipTokenizer
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ class Encoder:
         reads_explanations: whether a text is followed by its explanation.
         device: torch device name.
         precision: of the matrix products.
+        compiled: whether the towers are compiled for a few fixed shapes, which takes a minute or more.
+
+    Raises:
+        CompileError: they are to be, and cannot be here.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Encoder:
         device: str = "cpu",
         limits: BatchLimits | None = None,
         precision: Precision = "fp32",
+        compiled: bool = False,
     ) -> None:
         preprocess = preprocess or PreprocessConfig()
         self.reads_explanations = reads_explanations
@@ -72,13 +77,15 @@ class Encoder:
         self._towers = serving_towers(model.eval().to(device).backbone, precision)
         self._mean = torch.tensor(preprocess.mean, device=device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(preprocess.std, device=device).view(1, 3, 1, 1) * 255
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # the threads' streams do not wait for this one's copies
         self._meter = DeviceMeter(self.device)
         text = model.config.text
         self.tokenizer = ClipTokenizer(text.vocab_size, text.context_length)
         self.image_size = model.config.vision.image_size
         self.dim = model.config.embed_dim
+        if compiled:
+            self._towers = self._compiled()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # the threads' streams do not wait for this one's copies
 
     @classmethod
     def of(
@@ -88,6 +95,7 @@ class Encoder:
         device: str = "cpu",
         limits: BatchLimits | None = None,
         precision: Precision = "fp32",
+        compiled: bool = False,
     ) -> Encoder:
         """The encoder that a checkpoint was trained to be."""
         config = checkpoint.config
@@ -98,6 +106,7 @@ class Encoder:
             device=device,
             limits=limits,
             precision=precision,
+            compiled=compiled,
         )
 
     @torch.inference_mode()
@@ -157,9 +166,23 @@ class Encoder:
         """How long the device has computed for this encoder so far."""
         return self._meter.seconds()
 
+    def _compiled(self) -> Towers:
+        from model.compiled import CompiledTowers  # its imports take a second, and few need them
+
+        return CompiledTowers(
+            self._towers,
+            image=torch.zeros(3, self.image_size, self.image_size, device=self.device),
+            context=self.tokenizer.context_length,
+            rows=self._image_rows(),
+            tokens=self.limits.tokens,
+        )
+
+    def _image_rows(self) -> int:
+        return max(1, min(self.limits.rows, self.limits.pixels // self.image_size**2))
+
     def image_parts(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """Pictures, cut into what one forward pass takes."""
-        rows = max(1, min(self.limits.rows, self.limits.pixels // self.image_size**2))
+        rows = self._image_rows()
         return [pixels[start : start + rows] for start in range(0, len(pixels), rows)]
 
     def image_tensor(self, pixels: NDArray[np.uint8]) -> Tensor:

@@ -207,6 +207,7 @@ class EncodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         threads: batches side by side; none for what the device can use.
         precision: of the matrix products; `auto` tries what the device offers and takes the quickest that
             gives the same vectors.
+        compile: the model for a few fixed shapes at start; for a GPU, which must then warm up for minutes.
     """
 
     batch_size: Annotated[int, Meta(ge=1, le=4096)] = 32
@@ -216,6 +217,7 @@ class EncodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch_pixels: Annotated[int, Meta(ge=1, le=1 << 32)] = 1 << 24
     threads: Annotated[int, Meta(ge=1, le=64)] | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
 
 
 class PrepareConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

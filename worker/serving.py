@@ -166,7 +166,9 @@ def open_encoder(checkpoint: Checkpoint, config: Config) -> Encoder:
     limits = BatchLimits(encode.batch_rows, encode.batch_tokens, encode.batch_pixels)
     try:
         precision = _precision(checkpoint, config)
-        encoder = Encoder.of(checkpoint, device=config.device, limits=limits, precision=precision)
+        encoder = Encoder.of(
+            checkpoint, device=config.device, limits=limits, precision=precision, compiled=encode.compile
+        )
         encoder.warm_up()
     except (RuntimeError, AssertionError) as error:  # torch built without it, or no such device
         line = (str(error).splitlines() or [""])[0]

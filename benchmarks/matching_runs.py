@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.embedded_store import nobody_serves
 from benchmarks.matching_posts import STREAM_NAME, WINDOW_DAYS, Truth
 from model.checkpoint import WEIGHTS_NAME, read_config, resolve, write_config
 from model.config import MatchingConfig
 from model.evaluation.calibration import LabelledPairs
 from model.evaluation.calibration.labelled import read_labelled
+from worker.bench.search_store import nobody_serves
 from worker.build import build_pipeline
 from worker.config import load_config
 from worker.types import Match

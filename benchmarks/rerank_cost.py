@@ -6,7 +6,7 @@ busy machine slows all of them alike. Where a query is re-ranked against its can
 vectors are at hand; fetching the vectors is timed apart, from an embedded store, and so is the other
 direction, which needs the texts of all candidates.
 
-The naive re-rank is the published head on the full tokens of every pair (`tests/published_reference.py`),
+The naive re-rank is the published head on the full tokens of every pair (`worker/bench/published.py`),
 with every row through every expert. Beside it stands our own `EntityClip.itm_logits` on the same tokens,
 which computes the one row that is used.
 """
@@ -35,7 +35,7 @@ from model.entityclip import EntityClip
 from model.matching_head import MatchingHead
 from model.rerank import PairScorer
 from model.sources.published import load_published
-from tests.published_reference import PublishedEntityClip, Tokens
+from worker.bench.published import PublishedEntityClip, Tokens
 from worker.index import Point, VectorIndex
 from worker.store.client import open_store
 

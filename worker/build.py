@@ -15,7 +15,7 @@ from worker.coordination.redis import open_redis
 from worker.endpoints import media_root, open_sinks, open_source
 from worker.errors import Crash, WorkerError
 from worker.flow.limits import DeadLetterGuard
-from worker.flow.memory import HeapTrimmer
+from worker.flow.memory import HeapTrimmer, settled_heap
 from worker.flow.pipeline import Pipeline, Settings
 from worker.flow.trial import try_records
 from worker.gathering import open_gather
@@ -76,6 +76,7 @@ def build_pipeline(
         for checkpoint in checkpoints:
             metrics.serves(checkpoint.model_id)
         models = open_serving(config, checkpoints, stack)
+        metrics.watch_device(models.device_seconds)
         media = _open_media(config.media_store)  # after the store, in whose folder it may lie
         checks = _retention(config, models, metrics, media, stack)
         checks.append(stack.enter_context(models.announcement()).check)
@@ -97,6 +98,7 @@ def build_pipeline(
             ),
             times=times,
         )
+        stack.enter_context(settled_heap())
         yield Pipeline(
             opened,
             steps,
@@ -164,6 +166,7 @@ def _settings(config: Config, image_bytes: int) -> Settings:
         in_flight_posts=limits.in_flight_posts,
         uncommitted_posts=limits.uncommitted_posts,
         image_bytes=image_bytes,
+        gather_places=config.llm.concurrency if config.llm.base_url else config.fetch.concurrency,
         prepare_threads=config.prepare.threads,
         attempts=limits.attempts,
         encode=Batching(

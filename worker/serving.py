@@ -81,6 +81,10 @@ class Serving:
         sizes = {model.input for model in self.models}
         return sum(size * size * 3 for size, _ in sizes)
 
+    def device_seconds(self) -> float:
+        """How long the device has computed so far."""
+        return sum(model.encoder.device_seconds() for model in self.models)
+
     def announcement(self) -> Announcement:
         """The worker's place on the roster; to be opened."""
         return Announcement(self._store, self._alias, [model.checkpoint.model_id for model in self.models])

@@ -16,7 +16,7 @@ from model.losses.matching import HardNegatives, matching_logits
 from model.losses.total import LossWeights, entityclip_loss
 from model.sources.published import load_published
 from tests.parity.test_published_forward import PARITY_FILE
-from tests.published_reference import (
+from worker.bench.published import (
     PublishedEntityClip,
     PublishedLoss,
     Tokens,

@@ -14,7 +14,7 @@ from model.entityclip import EntityClip
 from model.sources.convert import convert
 from model.sources.published import load_published
 from tests.parity import naive_towers
-from tests.published_reference import PublishedEntityClip
+from worker.bench.published import PublishedEntityClip
 
 TEXT = TextConfig(width=64, heads=1, layers=1, vocab_size=300, context_length=12)
 VISION = VisionConfig(image_size=32, patch_size=16, width=64, layers=1)

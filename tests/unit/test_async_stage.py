@@ -44,6 +44,7 @@ class Bench:
             health=health or Health(HealthConfig()),
             abandon=self.abandon,
             done=lambda item, seconds: self.done.append(item),
+            places=2,
         )
 
     def start(self) -> Bench:
@@ -187,4 +188,31 @@ def test_nothing_waits_once_everything_was_handed_on(benches: list[Bench]) -> No
     deadline = time.monotonic() + 5
     while bench.metrics.registry.get_sample_value("entityclip_stage_queue_posts", {"stage": "wait"}):
         assert time.monotonic() < deadline, "the gauge stays up"
+        time.sleep(0.01)
+
+
+def test_it_is_busy_by_the_places_that_are_taken(benches: list[Bench]) -> None:
+    gate = asyncio.Event()
+
+    async def step(item: int) -> int:
+        if item < 2:
+            await gate.wait()
+        else:
+            gate.set()
+        return item
+
+    bench = Bench(step).start()
+    benches.append(bench)
+    assert bench.stage.busy.is_idle
+    bench.stage.put(0)
+    bench.stage.put(1)
+    deadline = time.monotonic() + 5
+    while not bench.stage.busy.seconds():
+        assert time.monotonic() < deadline, "nothing counts as busy"
+        time.sleep(0.01)
+    assert bench.metrics.registry.get_sample_value("entityclip_stage_busy_ratio", {"stage": "wait"})
+    bench.stage.put(2)
+    assert {bench.results.get(timeout=10) for _ in range(3)} == {0, 1, 2}
+    while not bench.stage.busy.is_idle:
+        assert time.monotonic() < deadline, "it stays busy"
         time.sleep(0.01)

@@ -1,19 +1,15 @@
-"""The benchmarks of matching and search: what their numbers are counted from, and each once, small."""
+"""The benchmark of matching: what their numbers are counted from, and it once, small."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from benchmarks.matching_posts import Mix, Planned, Truth, halves, pictures_needed, plan
 from benchmarks.matching_report import Options, markdown
 from benchmarks.matching_scores import emission, flags
 from benchmarks.matching_stream import measure_stream
-from benchmarks.search_recall import recall, run, table
-from benchmarks.search_vectors import SearchVectors
 from model.flagnews.entities import folds, real_entities
 
 MIX = Mix(pairs=3, lone_texts=1, lone_pictures=1, right=2, swapped=2)
@@ -89,40 +85,6 @@ def test_without_matches_nothing_is_flagged() -> None:
     truth = Truth.of([Planned("a", 0, 1, 2), Planned("b", 0, None, 1)])
     found = flags([], truth)
     assert (found.swapped, found.flagged, found.matched_swapped) == (1, 0, 0)
-
-
-def unit(rng: np.random.Generator, count: int, dim: int = 16) -> NDArray[np.float32]:
-    vectors = rng.standard_normal((count, dim), np.float32)
-    unit_rows: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return unit_rows
-
-
-def test_recall_counts_a_tie_in_place_of_the_tenth() -> None:
-    cosines = np.array([0.9] * 9 + [0.5, 0.5, 0.1], np.float32)
-    assert recall(cosines, np.arange(12), [*range(9), 10]) == 1.0
-
-
-def test_recall_does_not_count_what_the_filter_excludes() -> None:
-    cosines = np.linspace(1, 0, 40, dtype=np.float32)
-    assert recall(cosines, np.arange(0, 40, 2), list(range(10))) == 0.5
-
-
-def test_recall_counts_a_hit_once() -> None:
-    assert recall(np.linspace(1, 0, 40, dtype=np.float32), np.arange(40), [0] * 10) == 0.1
-
-
-def test_searching_a_small_embedded_store_is_exact_with_and_without_the_time_filter() -> None:
-    rng = np.random.default_rng(0)
-    queries = {"text→image": unit(rng, 4), "image→text": unit(rng, 4)}
-    loaded, answers = run(SearchVectors(unit(rng, 400), unit(rng, 400), queries), [800])
-    assert [answer.recall for answer in answers] == [1.0] * 4
-    assert "| 800 | text→image |" in table(loaded, answers)
-
-
-def test_more_points_than_vectors_are_refused() -> None:
-    vectors = unit(np.random.default_rng(0), 10)
-    with pytest.raises(ValueError, match="100 points asked for"):
-        run(SearchVectors(vectors, vectors, {}), [100])
 
 
 @pytest.mark.slow

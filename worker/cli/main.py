@@ -15,6 +15,7 @@ import typer
 
 from model.allocator import keep_freed_memory
 from worker.cli import (
+    bench,
     calibrate,
     check_config,
     convert,
@@ -80,6 +81,7 @@ app.command("calibrate", epilog=calibrate.EXAMPLE)(calibrate.calibrate)
 app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(migrate.app, name="migrate")
+app.add_typer(bench.app, name="bench")
 app.command("check-config", epilog=check_config.EXAMPLE)(check_config.check_config)
 
 

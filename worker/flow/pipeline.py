@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
-import tenacity
 
 from worker.coordination.attempts import Attempts, NoAttempts
-from worker.errors import Crash, Reason, TransientError, WorkerError
+from worker.errors import Crash, TransientError, WorkerError
 from worker.flow.budget import Budget
 from worker.flow.commits import CommitTracker
+from worker.flow.committer import Committer
+from worker.flow.figures import Figures, Summary
 from worker.flow.intake import Intake
 from worker.flow.limits import DeadLetterGuard
 from worker.flow.quarantine import Quarantine
@@ -30,8 +30,10 @@ from worker.posts import PostLimits
 from worker.sections import DeadLetterLimits, HealthConfig
 from worker.stages.chain import Chain, Steps
 from worker.stages.stage import Batching
-from worker.transport.base import Partition, Record, Source, still_ours
-from worker.types import DeadLettered, Dropped, Matched, Outcome, Unmatched
+from worker.transport.base import Record, Source, still_ours
+from worker.types import Dropped, Outcome
+
+__all__ = ["Pipeline", "Settings", "Summary"]
 
 _TICK_S = 0.05  # how soon the main thread notices a signal, a failure, an outcome
 _LEAVE_S = 0.5  # how long threads that were told to leave are waited for
@@ -48,6 +50,7 @@ class Settings:
         in_flight_bytes, in_flight_posts: between delivery and outcome.
         uncommitted_posts: between the oldest unfinished record and the newest delivered one.
         image_bytes: of one image as the encoder takes it.
+        gather_places: posts that the LLM or the pictures' hosts are asked for at once, at most.
         attempts: how often a post that was alone in flight may kill the process.
         drain_deadline_s: how long a stop waits for what is in flight.
         commit_interval_s: least time between two commits.
@@ -57,6 +60,7 @@ class Settings:
     in_flight_posts: int = 256
     uncommitted_posts: int = 10_000
     image_bytes: int = 0
+    gather_places: int = 32
     prepare_threads: int = 2
     encode: Batching = field(default_factory=lambda: Batching(size=32, linger_s=0.02))
     posts: PostLimits = field(default_factory=PostLimits)
@@ -65,29 +69,11 @@ class Settings:
     commit_interval_s: float = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a run did.
-
-    Args:
-        posts: that reached an outcome.
-        matches: written by this run.
-        busy_s: seconds that each stage's threads worked.
-        stopped: whether it ended before the source did.
-    """
-
-    posts: int
-    matched: int
-    unmatched: int
-    dead_lettered: Mapping[Reason, int]
-    matches: int
-    seconds: float
-    busy_s: Mapping[str, float]
-    stopped: bool
-
-
 class Pipeline:
     """One run over one source. Owns its threads only; whoever built it closes the rest.
+
+    Attributes:
+        steps, settings: what it was built with.
 
     Args:
         attempts: where charges of suspects are kept; by default in the source's notes alone.
@@ -113,7 +99,7 @@ class Pipeline:
     ) -> None:
         settings = settings or Settings()
         self._source = source
-        self._settings = settings
+        self.steps, self.settings = steps, settings
         self._metrics = metrics or Metrics()
         self._health = health or Health(HealthConfig())
         self._guard = guard or DeadLetterGuard(DeadLetterLimits(ignore=True))
@@ -131,9 +117,11 @@ class Pipeline:
             dropped=self._metrics.dropped.inc,
         )
         self._tracker = CommitTracker()
+        self._committer = Committer(source, self._tracker, self._metrics, settings.commit_interval_s)
         self._chain = Chain(
             steps,
             capacity=settings.in_flight_posts,
+            gather_places=settings.gather_places,
             prepare_threads=settings.prepare_threads,
             encode=settings.encode,
             metrics=self._metrics,
@@ -144,11 +132,9 @@ class Pipeline:
         self._stops = 0
         self._drain_until_s: float | None = None
         self._paused = False
-        self._lagging: set[Partition] = set()
-        self._poll_at_s = self._commit_at_s = 0.0
+        self._poll_at_s = 0.0
         self._poll_pause_s = 0.0
-        self._counts: Counter[str] = Counter()
-        self._reasons: Counter[Reason] = Counter()
+        self._figures = Figures(self._metrics)
 
     def stop(self) -> None:
         """Poll no more and finish what is in flight; called again, abandon it. Any thread, any signal."""
@@ -170,7 +156,8 @@ class Pipeline:
             while not self._is_done():
                 self._turn()
             self._chain.check()
-            self._commit_rest()
+            deadline_s = time.monotonic() + self.settings.drain_deadline_s
+            self._committer.commit_rest(self._drain_until_s or deadline_s, lambda: self._stops > 1)
             self._intake.forgive()
         except WorkerError as error:
             if not isinstance(error, Crash):
@@ -179,7 +166,8 @@ class Pipeline:
         finally:
             if not self._chain.abandon(_LEAVE_S):
                 log.warning("a stage is still inside a call; it is left behind")
-        return self._summary(time.monotonic() - begun_s)
+        stopped = self._drain_until_s is not None or self._stops > 0
+        return self._figures.summary(time.monotonic() - begun_s, self._chain.busy_s(), stopped=stopped)
 
     def _is_done(self) -> bool:
         if self._stops > 1:
@@ -197,17 +185,18 @@ class Pipeline:
             self._drain()
         for outcome in self._chain.outcomes(0.0 if self._may_poll() else _TICK_S):
             self._finish(outcome)
-        self._commit_if_due()
+        if not self._guard.holds_commits() and self._committer.commit_if_due():
+            self._figures.note_lag(self._source.lag())
         if self._drain_until_s is None:
             self._start()
             self._balance()
         self._poll()  # also while draining: the others of a consumer group would wait for us to the end
-        self._note_load()
+        self._figures.note_load(self._budget, self._tracker, paused=self._paused)
 
     def _drain(self) -> None:
         """Start nothing more; what is in flight has until the deadline."""
         log.info("stopping", in_flight=self._in_chain)
-        self._drain_until_s = time.monotonic() + self._settings.drain_deadline_s
+        self._drain_until_s = time.monotonic() + self.settings.drain_deadline_s
         self._in_chain -= self._chain.take_back()
         self._source.pause()
         self._paused = True
@@ -248,7 +237,7 @@ class Pipeline:
 
     def _balance(self) -> None:
         """Pause the source while what it delivered waits; resume it when that is gone."""
-        full = self._intake.has_backlog or self._tracker.span >= self._settings.uncommitted_posts
+        full = self._intake.has_backlog or self._tracker.span >= self.settings.uncommitted_posts
         if full and not self._paused:
             self._source.pause()
         elif self._paused and not full:
@@ -269,85 +258,6 @@ class Pipeline:
             return
         self._guard.note(outcome)
         self._tracker.finished(outcome.record)
-        self._count(outcome)
+        self._figures.count(outcome)
         if self._on_outcome is not None:
             self._on_outcome(outcome)
-
-    def _count(self, outcome: Outcome) -> None:
-        self._metrics.count(outcome)
-        record = outcome.record
-        where = log.bind(partition=record.partition.number, offset=record.offset)
-        match outcome:
-            case Matched(post_id=post_id, matches=matches):
-                self._counts["matched"] += 1
-                self._counts["matches"] += len(matches)
-                where.debug("matched", post_id=post_id, matches=len(matches))
-            case Unmatched(post_id=post_id):
-                self._counts["unmatched"] += 1
-                where.debug("unmatched", post_id=post_id)
-            case DeadLettered(reason=reason, stage=stage):
-                self._reasons[reason] += 1
-                where.info("dead letter", reason=reason.value, stage=stage)
-
-    # -- commits ------------------------------------------------------------------------------
-
-    def _commit_if_due(self) -> None:
-        now_s = time.monotonic()
-        if now_s < self._commit_at_s or self._guard.holds_commits():
-            return
-        self._commit_at_s = now_s + self._settings.commit_interval_s
-        self._note_lag()
-        try:
-            self._commit()
-        except TransientError as error:
-            self._commit_at_s = now_s + _LONGEST_PAUSE_S
-            log.warning("not committed", error=str(error), retry_in_s=_LONGEST_PAUSE_S)
-
-    def _commit_rest(self) -> None:
-        """As often as it takes, within what is left of the deadline of a stop; once after a second one."""
-        until_s = self._drain_until_s or time.monotonic() + self._settings.drain_deadline_s
-        tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(TransientError),
-            wait=tenacity.wait_exponential(multiplier=_TICK_S, max=1.0) + tenacity.wait_random(0, _TICK_S),
-            stop=lambda state: self._stops > 1 or time.monotonic() >= until_s,
-            reraise=True,
-        )(self._commit)
-
-    def _commit(self) -> None:
-        for partition, epoch in self._tracker.epochs().items():
-            if self._source.epoch(partition) != epoch:
-                self._tracker.revoked(partition)
-        offsets: dict[Partition, int] = self._tracker.committable()
-        if offsets:
-            self._source.commit(offsets)
-            self._tracker.committed(offsets)
-            self._metrics.commits.inc()
-
-    # -- figures ------------------------------------------------------------------------------
-
-    def _note_load(self) -> None:
-        self._metrics.in_flight_posts.set(self._budget.used_posts)
-        self._metrics.in_flight_bytes.set(self._budget.used_bytes)
-        self._metrics.paused.set(self._paused)
-        self._metrics.oldest_uncommitted.set(self._tracker.oldest_uncommitted_s())
-
-    def _note_lag(self) -> None:
-        lags = self._source.lag()
-        for partition in self._lagging - set(lags):
-            self._metrics.lag.remove(partition.topic, str(partition.number))  # somebody else tells it now
-        self._lagging = set(lags)
-        for partition, lag in lags.items():
-            self._metrics.lag.labels(partition.topic, str(partition.number)).set(lag)
-
-    def _summary(self, seconds: float) -> Summary:
-        counts = self._counts
-        return Summary(
-            posts=counts["matched"] + counts["unmatched"] + self._reasons.total(),
-            matched=counts["matched"],
-            unmatched=counts["unmatched"],
-            dead_lettered=dict(self._reasons),
-            matches=counts["matches"],
-            seconds=seconds,
-            busy_s=self._chain.busy_s(),
-            stopped=self._drain_until_s is not None or self._stops > 0,
-        )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from worker.errors import Reason
 from worker.types import DeadLettered, Direction, ExplanationStatus, Matched, Outcome
@@ -76,13 +78,26 @@ class Metrics:
         )
         self.stage_busy = self._counter(
             "stage_busy_seconds",
-            "Seconds a stage's threads worked; its rate per thread is the busy ratio.",
+            "Seconds a stage worked, on average over its threads or, for gather, its places; its rate is the "
+            "busy ratio.",
+            stage=stages,
+        )
+        self.busy_ratio = self._gauge(
+            "stage_busy_ratio",
+            "Share of the last 15 s in which a stage worked: the one near 1 is the bottleneck.",
             stage=stages,
         )
         self.queue_depth = self._gauge("stage_queue_posts", "Posts that wait for a stage.", stage=stages)
         self.batch_size = self._histogram(
             "stage_batch_posts", "Posts in one batch of a stage.", _SIZES, stage=stages
         )
+        self.batch_limit = self._gauge(
+            "stage_batch_limit_posts",
+            "Posts that a batch of a stage may hold; the mean of stage_batch_posts over it is the fill.",
+            stage=stages,
+        )
+        self._device = _Read(_PREFIX + "device_busy_seconds", "Seconds in which the model's device computed.")
+        self.registry.register(self._device)
         self.retries = self._counter(
             "stage_retries", "Calls repeated because a dependency was away.", stage=stages
         )
@@ -141,6 +156,10 @@ class Metrics:
         metric = Histogram(_PREFIX + name, meaning, tuple(labels), buckets=buckets, registry=self.registry)
         return _with_series(metric, labels)
 
+    def watch_device(self, busy_s: Callable[[], float]) -> None:
+        """Say where the seconds come from in which the model's device computed; 0 until then. Any thread."""
+        self._device.read = busy_s
+
     def serves(self, model_id: str) -> None:
         """Say which model it is."""
         self.model.labels(model_id).set(1)
@@ -160,6 +179,18 @@ class Metrics:
             self.outcomes.labels("unmatched").inc()
         if not isinstance(outcome, DeadLettered) and outcome.published_at is not None:
             self.event_lag.observe(max(0.0, (datetime.now(UTC) - outcome.published_at).total_seconds()))
+
+
+class _Read(Collector):
+    """A counter that somebody else counts."""
+
+    def __init__(self, name: str, meaning: str) -> None:
+        self._name, self._meaning = name, meaning
+        self.read: Callable[[], float] = lambda: 0.0
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Its one series."""
+        yield CounterMetricFamily(self._name, self._meaning, value=self.read())
 
 
 def _with_series(metric: M, labels: Mapping[str, Sequence[str]]) -> M:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Generic, TypeVar
 
+from worker.observe.busy import BusyMeter
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 
@@ -36,6 +37,7 @@ class AsyncStage(Generic[In, Out]):
         failed: told of the exception that ended the stage; must not raise.
         abandon: set when the thread is to leave at once, with whatever it has.
         done: told of each item and the seconds it took, before it is handed on.
+        places: how many items it is busy with at most; more of them wait for a place.
     """
 
     def __init__(
@@ -49,9 +51,10 @@ class AsyncStage(Generic[In, Out]):
         health: Health,
         abandon: threading.Event,
         done: Callable[[In, float], None],
+        places: int,
     ) -> None:
         self.name = name
-        self.busy_s = 0.0
+        self.busy = BusyMeter(places)
         self._open_step = open_step
         self._hand_on = hand_on
         self._failed = failed
@@ -59,9 +62,11 @@ class AsyncStage(Generic[In, Out]):
         self._health = health
         self._abandon = abandon
         self._done = done
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop  # made by `start`: a stage that never runs holds nothing open
         self._tasks: set[asyncio.Task[None]] = set()
         metrics.queue_depth.labels(name).set_function(lambda: len(self._tasks))
+        metrics.busy_ratio.labels(name).set_function(self.busy.ratio)
+        metrics.batch_limit.labels(name).set(1)
         self._step: AsyncStep[In, Out] | None = None
         self._opened = threading.Event()
         self._error: BaseException | None = None
@@ -70,6 +75,7 @@ class AsyncStage(Generic[In, Out]):
 
     def start(self) -> None:
         """Start the thread and wait until the step is open."""
+        self._loop = asyncio.new_event_loop()
         self._thread.start()
         self._opened.wait()
 
@@ -110,13 +116,15 @@ class AsyncStage(Generic[In, Out]):
         async with self._open_step() as step:
             self._step = step
             self._opened.set()
+            counted_s = 0.0
             while self._error is None and not self._abandon.is_set():
                 # A loop that something blocks does not come back here: that is what health sees.
-                token, begun = self._health.begin(self.name), time.perf_counter()
+                token = self._health.begin(self.name)
                 await asyncio.sleep(_TICK_S)
                 self._health.end(token)
-                if self._tasks:
-                    self._note_busy(time.perf_counter() - begun)
+                busy_s = self.busy.seconds()
+                self._metrics.stage_busy.labels(self.name).inc(busy_s - counted_s)
+                counted_s = busy_s
             self._is_leaving = True
             for task in list(self._tasks):
                 task.cancel()
@@ -132,6 +140,7 @@ class AsyncStage(Generic[In, Out]):
     async def _work(self, item: In) -> None:
         assert self._step is not None
         begun = time.perf_counter()
+        self.busy.enter()
         try:
             result = await self._step(item)
             seconds = time.perf_counter() - begun
@@ -145,7 +154,5 @@ class AsyncStage(Generic[In, Out]):
             raise
         except Exception as error:
             self._error = self._error or error
-
-    def _note_busy(self, seconds: float) -> None:
-        self.busy_s += seconds
-        self._metrics.stage_busy.labels(self.name).inc(seconds)
+        finally:
+            self.busy.leave()

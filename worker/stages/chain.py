@@ -50,11 +50,24 @@ class Steps:
     times: StageTimes = field(default_factory=StageTimes)
 
 
+def stage_batching(prepare_threads: int, encode: Batching) -> dict[str, Batching]:
+    """How each stage with threads takes its posts, by its name."""
+    store = Batching(_STORE_POSTS)
+    return {
+        "prepare": Batching(threads=prepare_threads),
+        "encode": encode,
+        "index": store,
+        "match": store,
+        "emit": store,
+    }
+
+
 class Chain:
     """Runs the steps on threads of their own. Its methods are called by the main thread.
 
     Args:
         capacity: posts inside, at most; every queue holds that many.
+        gather_places: posts that the LLM or the pictures' hosts are asked for at once, at most.
         prepare_threads: how many posts are prepared side by side.
         encode: how the encoder's batches form.
         is_ours: whether a record's partition is still assigned as it was when it was delivered. Any thread.
@@ -65,6 +78,7 @@ class Chain:
         steps: Steps,
         *,
         capacity: int,
+        gather_places: int,
         prepare_threads: int,
         encode: Batching,
         metrics: Metrics,
@@ -79,13 +93,14 @@ class Chain:
         self._abandon = threading.Event()
         self._failures: queue.SimpleQueue[tuple[str, BaseException]] = queue.SimpleQueue()
         self._outcomes: queue.Queue[Outcome | Dropped] = queue.Queue(capacity)
-        store = Batching(_STORE_POSTS)
-        self._emit = self._stage("emit", steps.emit, self._outcomes.put_nowait, store)
-        self._match = self._stage("match", steps.match, self._emit.put, store)
-        self._index = self._stage("index", steps.index, self._after_index, store)
-        self._encode = self._stage("encode", steps.encode, self._after_encode, encode)
-        one_each = Batching(threads=prepare_threads)
-        self._prepare = self._stage("prepare", steps.prepare, self._after_prepare, one_each)
+        self._batching = stage_batching(prepare_threads, encode)
+        self._emit = self._stage("emit", steps.emit, self._outcomes.put_nowait)
+        self._match = self._stage("match", steps.match, self._emit.put)
+        self._index = self._stage("index", steps.index, self._after_index)
+        self._encode = self._stage(
+            "encode", steps.encode, self._after_encode, lambda: not self._prepare.is_idle
+        )
+        self._prepare = self._stage("prepare", steps.prepare, self._after_prepare)
         self._gather = AsyncStage(
             "gather",
             steps.gather,
@@ -95,6 +110,7 @@ class Chain:
             health=health,
             abandon=self._abandon,
             done=self._times.noting("gather"),
+            places=gather_places,
         )
         self._stages: tuple[Running, ...] = (
             self._gather,
@@ -172,15 +188,15 @@ class Chain:
         return all(left)
 
     def busy_s(self) -> Mapping[str, float]:
-        """Seconds that each stage's threads worked."""
-        return {stage.name: stage.busy_s for stage in self._stages}
+        """Seconds that each stage worked, on average over its threads or places."""
+        return {stage.name: stage.busy.seconds() for stage in self._stages}
 
     def _stage(
         self,
         name: str,
         step: Callable[[Sequence[In]], Sequence[Out]],
         hand_on: Callable[[Out], None],
-        batching: Batching,
+        more_to_come: Callable[[], bool] = lambda: True,
     ) -> Stage[In, Out]:
         return Stage(
             name,
@@ -191,8 +207,9 @@ class Chain:
             metrics=self._metrics,
             health=self._health,
             abandon=self._abandon,
-            batching=batching,
+            batching=self._batching[name],
             done=self._times.noting(name),
+            more_to_come=more_to_come,
         )
 
     def _after_gather(self, item: Gathered | DeadLettered) -> None:

@@ -42,7 +42,9 @@ class ScalarEncoder(Protocol):
 
 
 class Encode:
-    """The step of the encode stage. One thread only; blocks as long as the model computes.
+    """The step of the encode stage. Any thread, as the encoder allows; blocks while the model computes.
+
+    A batch for which the device's memory is too small is halved like any other that fails.
 
     Args:
         head: gives the pictures' points the scalars that the matching head needs; None for none.

@@ -18,6 +18,7 @@ import structlog
 import tenacity
 
 from worker.errors import TransientError
+from worker.observe.busy import BusyMeter
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 
@@ -25,6 +26,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 _POLL_S = 0.1  # how soon an idle thread notices that the pipeline was abandoned
+_LINGER_STEP_S = 0.002  # how soon a batch that waits for more notices that no more comes
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 15.0
 
@@ -37,7 +39,8 @@ class Batching:
 
     Args:
         size: at most.
-        linger_s: how long a batch that is not full waits for more, counted from its first item.
+        linger_s: how long a batch that is not full waits for more, counted from its first item. It does not
+            wait while nothing is on its way.
         threads: that work side by side.
     """
 
@@ -54,7 +57,7 @@ class Running(Protocol):
     """A stage, whatever passes through it."""
 
     name: str
-    busy_s: float
+    busy: BusyMeter
 
     def start(self) -> None:
         """Start the threads."""
@@ -78,6 +81,7 @@ class Stage(Generic[In, Out]):
         capacity: items the queue holds. The pipeline admits no more than this, so `put` never blocks.
         abandon: set when the threads are to leave at once, with whatever they have.
         done: told of each item and the seconds its batch took, before it is handed on.
+        more_to_come: whether items are on their way; where none are, a batch does not linger. Any thread.
     """
 
     def __init__(
@@ -93,9 +97,10 @@ class Stage(Generic[In, Out]):
         abandon: threading.Event,
         batching: Batching,
         done: Callable[[In, float], None],
+        more_to_come: Callable[[], bool] = lambda: True,
     ) -> None:
         self.name = name
-        self.busy_s = 0.0
+        self.busy = BusyMeter(batching.threads)
         self._step = step
         self._hand_on = hand_on
         self._failed = failed
@@ -104,9 +109,11 @@ class Stage(Generic[In, Out]):
         self._abandon = abandon
         self._batching = batching
         self._done = done
+        self._more_to_come = more_to_come
         self._items: queue.Queue[In] = queue.Queue(capacity)
         metrics.queue_depth.labels(name).set_function(self._items.qsize)
-        self._busy_lock = threading.Lock()
+        metrics.busy_ratio.labels(name).set_function(self.busy.ratio)
+        metrics.batch_limit.labels(name).set(batching.size)
         self._call = threading.local()  # the health token of the call that this thread is in
         self._retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(TransientError),
@@ -133,6 +140,11 @@ class Stage(Generic[In, Out]):
             queue.Full: more was admitted than the queue holds, which is a defect of the caller.
         """
         self._items.put_nowait(item)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has nothing to do. Any thread; what was put a moment ago may not count yet."""
+        return self.busy.is_idle and self._items.empty()
 
     def take_back(self) -> list[In]:
         """Remove and return what no thread has begun. Any thread; does not block."""
@@ -171,16 +183,24 @@ class Stage(Generic[In, Out]):
             batch = [self._items.get(timeout=_POLL_S)]
         except queue.Empty:
             return []
-        deadline = time.monotonic() + self._batching.linger_s
+        until_s = time.monotonic() + self._batching.linger_s
         while len(batch) < self._batching.size:
             try:
-                batch.append(self._items.get(timeout=max(0.0, deadline - time.monotonic())))
+                batch.append(self._items.get(timeout=self._linger_s(until_s)))
             except queue.Empty:
-                break
+                if self._linger_s(until_s) == 0:
+                    break
         return batch
+
+    def _linger_s(self, until_s: float) -> float:
+        """How long to wait for another item now; 0 for not at all."""
+        if not self._more_to_come():
+            return 0.0
+        return min(_LINGER_STEP_S, max(0.0, until_s - time.monotonic()))
 
     def _work(self, batch: list[In]) -> None:
         begun = time.perf_counter()
+        self.busy.enter()
         self._call.token = token = self._health.begin(self.name)
         try:
             results = self._retrying(self._step, batch)
@@ -188,6 +208,7 @@ class Stage(Generic[In, Out]):
             raise Abandoned from error
         finally:
             self._health.end(token)
+            self.busy.leave()
             seconds = time.perf_counter() - begun
             self._note_time(seconds, len(batch))
         for item, result in zip(batch, results, strict=True):
@@ -195,10 +216,8 @@ class Stage(Generic[In, Out]):
             self._hand_on(result)
 
     def _note_time(self, seconds: float, size: int) -> None:
-        with self._busy_lock:
-            self.busy_s += seconds
         self._metrics.stage_seconds.labels(self.name).observe(seconds)
-        self._metrics.stage_busy.labels(self.name).inc(seconds)
+        self._metrics.stage_busy.labels(self.name).inc(seconds / self._batching.threads)
         self._metrics.batch_size.labels(self.name).observe(size)
 
     def _note_retry(self, state: tenacity.RetryCallState) -> None:

@@ -7,20 +7,22 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.training_step import (
+from model.config import ArchitectureConfig, ExpertConfig, TextConfig, VisionConfig
+from model.entityclip import EntityClip
+from model.experts import ExpertGroup
+from worker.bench.published import PublishedEntityClip
+from worker.bench.train import TrainOptions, bench_train
+from worker.bench.train_report import BACKBONE, OURS, PUBLISHED, Precision, step_name
+from worker.bench.train_ways import (
     architecture,
     build_models,
     forward_flops,
     losses,
     random_batch,
-    time_ways,
+    run_step,
+    time_steps,
     unique_parameters,
 )
-from benchmarks.training_step_report import BACKBONE, OURS, PUBLISHED, Step, cpu_ratios, ratios
-from model.config import ArchitectureConfig, ExpertConfig, TextConfig, VisionConfig
-from model.entityclip import EntityClip
-from model.experts import ExpertGroup
-from tests.published_reference import PublishedEntityClip
 
 SMALL = ArchitectureConfig(
     embed_dim=32,
@@ -66,11 +68,14 @@ def models() -> tuple[EntityClip, PublishedEntityClip]:
     return build_models(SMALL, "cpu")
 
 
-def test_ways_are_timed_by_turns_without_the_warm_up(models: tuple[EntityClip, PublishedEntityClip]) -> None:
+def test_every_way_is_timed_in_every_precision_without_the_warm_up(
+    models: tuple[EntityClip, PublishedEntityClip],
+) -> None:
     ways = losses(*models, random_batch(SMALL, 3, "cpu"))
-    steps = time_ways(ways, unique_parameters(*models), "cpu", ["fp32", "bf16"], rounds=2)
-    turn = [(way, precision) for precision in ("fp32", "bf16") for way in (OURS, PUBLISHED, BACKBONE)]
-    assert [(step.way, step.precision) for step in steps] == 2 * turn
+    turns = time_steps(ways, unique_parameters(*models), "cpu", list(Precision), rounds=2)
+    assert {name: len(steps) for name, steps in turns.runs.items()} == {
+        step_name(way, precision): 2 for way in ways for precision in Precision
+    }
 
 
 def test_compared_ways_compute_the_same_loss(models: tuple[EntityClip, PublishedEntityClip]) -> None:
@@ -81,13 +86,22 @@ def test_compared_ways_compute_the_same_loss(models: tuple[EntityClip, Published
 def test_gradients_do_not_pile_up_between_timed_steps(
     models: tuple[EntityClip, PublishedEntityClip],
 ) -> None:
-    parameters = unique_parameters(*models)
-    time_ways(losses(*models, random_batch(SMALL, 3, "cpu")), parameters, "cpu", ["fp32"], rounds=1)
-    assert all(parameter.grad is None for parameter in parameters)
+    parameters, gradients = unique_parameters(*models), []
+    loss = losses(*models, random_batch(SMALL, 3, "cpu"))[OURS]
+    for _ in range(2):
+        run_step(loss, parameters, "cpu", Precision.FP32)
+        gradients.append(models[0].backbone.logit_scale.grad)
+    torch.testing.assert_close(*gradients)
 
 
-def test_a_ratio_compares_steps_of_the_same_round() -> None:
-    slow = [Step(PUBLISHED, "fp32", 2.0, 4.0, 4.0, None), Step(PUBLISHED, "fp32", 10.0, 10.0, 5.0, None)]
-    fast = [Step(OURS, "fp32", 1.0, 1.0, 2.0, None), Step(OURS, "fp32", 5.0, 5.0, 5.0, None)]
-    assert ratios(slow, fast) == [3.0, 2.0]
-    assert cpu_ratios(slow, fast) == [2.0, 1.0]
+def test_a_model_that_is_not_there_is_refused() -> None:
+    with pytest.raises((OSError, ValueError), match="no-such-model"):
+        architecture("no-such-model")
+
+
+@pytest.mark.slow
+def test_a_report_holds_every_way_and_both_settings_of_the_allocator() -> None:
+    report = bench_train(TrainOptions("tiny", "cpu", batch=2, rounds=1), "entityclip bench train")
+    names = {row.name for section in report.sections for row in section.rows}
+    assert {OURS, PUBLISHED, BACKBONE, "ours, fp32", "ours, fused", "default", "keep"} <= names
+    assert [note for note in report.notes if note.startswith("loss of the batch: ours")]

@@ -1,4 +1,4 @@
-"""Vectors to search among, made once a model: real short texts, and FlagNews pictures, by one checkpoint."""
+"""Vectors to search among: drawn ones, or real short texts and FlagNews pictures by one checkpoint."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from model.training.recipe import load_recipe
 Vectors = NDArray[np.float32]
 _CHUNK = 512
 _FEW = 2000
+_CLUSTER = 25  # images, and texts, of one cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,30 @@ class SearchVectors:
     queries: dict[str, Vectors]
 
 
-def search_vectors(
+def drawn_vectors(dim: int, each: int, queries: int) -> SearchVectors:
+    """Vectors in clusters, as entities make them: the same clusters for images, texts and queries.
+
+    Args:
+        dim: of a vector.
+        each: images and texts that are stored.
+        queries: of each direction.
+    """
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((max(1, each // _CLUSTER), dim), np.float32)
+
+    def draw(count: int) -> Vectors:
+        chosen = centres[rng.integers(len(centres), size=count)]
+        return _unit(chosen + rng.standard_normal((count, dim), np.float32))
+
+    return SearchVectors(draw(each), draw(each), {"text→image": draw(queries), "image→text": draw(queries)})
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    normalised: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return normalised
+
+
+def encoded_vectors(
     model: str, data: Path, each: int, queries: int, cache: Path | None = None
 ) -> SearchVectors:
     """Read the vectors from the cache, or encode them.

@@ -8,18 +8,30 @@ from __future__ import annotations
 
 import io
 import struct
-import threading
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-ResizeMode = Literal["center-crop", "squash"]
+from model.picture import Picture, ResizeMode, resize_for_model, thumbnail, upright
+from model.pixel_budget import PixelBudget
+from model.plain import to_plain
+from model.progressive import without_unseen_scans
+
+__all__ = [
+    "FORMATS",
+    "ImageError",
+    "ImageLimits",
+    "ImageReason",
+    "Picture",
+    "ResizeMode",
+    "decode",
+    "decode_picture",
+    "resize_for_model",
+    "thumbnail",
+]
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "AVIF")
 # TIFF is left out: libtiff writes its complaints of hostile files straight to stderr, without end.
@@ -59,21 +71,12 @@ _PILLOW_ERRORS = (
     struct.error,
     zlib.error,
 )
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _ORIENTATION_TAG = 0x0112
 _DRAFT_FACTOR = 1.5  # a JPEG is decoded to at least this many times the wanted side
-_LARGE_PIXELS = 8_000_000
+BYTES_A_PIXEL = 18  # the most that decoding holds, in any format, while it becomes RGB
 # Of Pillow's modules alone: it warns of everything it repairs, and a stranger's file is no news.
 _PILLOW_WARNINGS = r"PIL\."
-_one_large_image = threading.Lock()  # large pictures are decoded one at a time, which bounds the memory
+_budget = PixelBudget(64_000_000)  # of all who bring none of their own
 
 
 class ImageReason(StrEnum):
@@ -99,14 +102,17 @@ class ImageLimits:
 
     Args:
         max_bytes: of the file.
-        max_pixels: of the picture as its header states it; the default costs at most 0.9 GiB while it is
-            decoded. Pillow itself refuses more than `2 * PIL.Image.MAX_IMAGE_PIXELS`.
+        max_pixels: of the picture as its header states it. Pillow itself refuses more than
+            `2 * PIL.Image.MAX_IMAGE_PIXELS`.
         min_side: pixels; less carries no content.
+        budget: of all that is decoded at the same time: a pixel costs at most `BYTES_A_PIXEL`, one of a
+            JPEG that is shrunk on load less.
     """
 
     max_bytes: int = 20 << 20
     max_pixels: int = 50_000_000
     min_side: int = 2
+    budget: PixelBudget = field(default=_budget, compare=False, repr=False)
 
 
 def decode(data: bytes, *, target: int | None = None, limits: ImageLimits | None = None) -> Image.Image:
@@ -123,6 +129,25 @@ def decode(data: bytes, *, target: int | None = None, limits: ImageLimits | None
     Raises:
         ImageError: refused, and why.
     """
+    image = decode_picture(data, target=target, limits=limits).image
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def decode_picture(
+    data: bytes, *, target: int | None = None, longer_side: int = 0, limits: ImageLimits | None = None
+) -> Picture:
+    """As `decode`, with what it takes to crop as exactly as from the full size.
+
+    Blocks while others decode as many pixels as `limits.budget` has.
+
+    Args:
+        target: as `decode`.
+        longer_side: least length of the longer side that is still useful, pixels; without a target it says
+            nothing.
+
+    Raises:
+        ImageError: refused, and why.
+    """
     limits = limits or ImageLimits()
     if len(data) > limits.max_bytes:
         raise ImageError(ImageReason.TOO_LARGE, f"{len(data)} bytes, at most {limits.max_bytes} are taken")
@@ -130,10 +155,9 @@ def decode(data: bytes, *, target: int | None = None, limits: ImageLimits | None
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, limits)
-            if image.width * image.height < _LARGE_PIXELS:
-                return _load(image, target)
-            with _one_large_image:
-                return _load(image, target)
+            shrink = 1 if target is None else _shrink(image, target, longer_side)
+            with limits.budget.take(_cost(image, shrink)):
+                return _load(image, data, shrink)
     except ImageError:
         raise
     except UnidentifiedImageError as exc:
@@ -142,43 +166,6 @@ def decode(data: bytes, *, target: int | None = None, limits: ImageLimits | None
         raise ImageError(ImageReason.TOO_LARGE, _one_line(exc)) from exc
     except _PILLOW_ERRORS as exc:
         raise ImageError(ImageReason.UNDECODABLE, _one_line(exc)) from exc
-
-
-def resize_for_model(image: Image.Image, size: int, mode: ResizeMode = "center-crop") -> NDArray[np.uint8]:
-    """Resize to the model's input, bicubic with antialiasing.
-
-    Args:
-        image: RGB.
-        mode: `center-crop` takes the central square, as CLIP does; `squash` takes everything.
-
-    Returns:
-        [size, size, 3] uint8 RGB.
-    """
-    box = _central_square(image.size, size) if mode == "center-crop" else (0, 0, *image.size)
-    # cropping through `box` keeps extreme aspect ratios from being blown up first
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
-
-
-def _central_square(image_size: tuple[int, int], size: int) -> tuple[float, float, float, float]:
-    """What torchvision's `Resize(size)` and `CenterCrop(size)` keep, in the picture's own coordinates.
-
-    Both round to whole pixels of the resized picture; half a pixel there is a visible shift.
-    """
-    width, height = image_size
-    side = min(width, height)
-    across, down = size * width // side, size * height // side
-    left, top = round((across - size) / 2), round((down - size) / 2)
-    right, bottom = left + size, top + size
-    return left * width / across, top * height / down, right * width / across, bottom * height / down
-
-
-def thumbnail(image: Image.Image, side: int = 256) -> bytes:
-    """A JPEG of the whole picture, both sides at most `side` pixels."""
-    small = image.copy()
-    small.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=85)
-    return file.getvalue()
 
 
 def _mute_pillow() -> None:
@@ -203,15 +190,62 @@ def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
         )
 
 
-def _load(image: Image.Image, target: int | None) -> Image.Image:
-    if target is not None and image.format in ("JPEG", "MPO"):
-        scale = target * _DRAFT_FACTOR / min(image.size)
-        image.draft(None, (round(image.width * scale), round(image.height * scale)))
-    image.load()
+def _shrink(image: Image.Image, target: int, longer_side: int) -> int:
+    """The largest divisor, 1 to 8, with which a JPEG's decoder still gives what is wanted."""
+    if image.format not in ("JPEG", "MPO"):
+        return 1
+    shorter, longer = min(image.size), max(image.size)
+    fitting = [s for s in (8, 4, 2) if shorter >= s * target * _DRAFT_FACTOR and longer >= s * longer_side]
+    return next(iter(fitting), 1)
+
+
+def _cost(image: Image.Image, shrink: int) -> int:
+    """Pixels to charge: a JPEG's decoder holds only those of the result, and what progressive ones need.
+
+    Their coefficients are two bytes a component, at full size.
+    """
+    pixels = image.width * image.height
+    shrunk = pixels // shrink**2
+    return min(pixels, shrunk + pixels // 2) if image.info.get("progressive") else max(1, shrunk)
+
+
+def _load(image: Image.Image, data: bytes, shrink: int) -> Picture:
+    full_size, pixels = image.size, image
+    if shrink > 1:
+        pixels = _shrunk(image, data, shrink)
+    pixels.load()
+    shrink_by = 1 if pixels.size == full_size else shrink
     # only after the pixels: a PNG is loaded for its EXIF, and what fails there would pass for bad EXIF
-    transpose = _TRANSPOSE.get(_orientation(image))
-    upright = _to_rgb(image)
-    return upright if transpose is None else upright.transpose(transpose)
+    orientation = _orientation(image)
+    return upright(to_plain(pixels), full_size, shrink_by, orientation)
+
+
+def _shrunk(image: Image.Image, data: bytes, shrink: int) -> Image.Image:
+    """The picture to be loaded at 1/`shrink` of its size."""
+    small = image.width // shrink, image.height // shrink
+    lean = _without_unseen_scans(image, data, shrink, small) if image.info.get("progressive") else None
+    if lean is None:
+        image.draft(None, small)
+        return image
+    return lean
+
+
+def _without_unseen_scans(
+    image: Image.Image, data: bytes, shrink: int, small: tuple[int, int]
+) -> Image.Image | None:
+    """The same picture, loaded from fewer scans; None where the file has to be read as it is."""
+    reduced = without_unseen_scans(data, shrink)
+    if reduced is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(reduced), formats=("JPEG",)) as lean:
+            if (lean.size, lean.mode) != (image.size, image.mode):
+                return None
+            lean.draft(None, small)
+            lean.load()
+            return lean
+    except _PILLOW_ERRORS:
+        return None
 
 
 def _orientation(image: Image.Image) -> int:
@@ -220,29 +254,6 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except _PILLOW_ERRORS:
         return 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image.copy()
-    if image.mode.startswith(("I", "F")):
-        return _from_wide(image).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layer = image if image.mode == "RGBA" else image.convert("RGBA")  # a copy is 4 bytes a pixel
-        white = Image.new("RGB", layer.size, "white")
-        white.paste(layer, mask=layer.getchannel("A"))
-        return white
-    return image.convert("RGB")
-
-
-def _from_wide(image: Image.Image) -> Image.Image:
-    """Greys of 16 or 32 bits or floats to 8 bits: whatever exceeds a byte is taken as 16-bit."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0, posinf=65535.0, neginf=0.0)
-    if values.max(initial=0.0) > 255:
-        values /= 257.0
-    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
 
 def _unidentified(data: bytes) -> ImageError:

@@ -11,10 +11,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torchvision import transforms
 
-from model.images import ImageError, ImageLimits, ImageReason, decode, resize_for_model, thumbnail
+from model.images import (
+    ImageError,
+    ImageLimits,
+    ImageReason,
+    ResizeMode,
+    decode,
+    decode_picture,
+    resize_for_model,
+    thumbnail,
+)
+from model.pixel_budget import PixelBudget
 from tests import hostile
 from tests.hostile import BLUE, GREEN, RED, WHITE
 from worker.errors import Reason
@@ -216,3 +227,50 @@ def test_the_central_square_is_the_one_that_clip_takes(size: tuple[int, int], si
     )(picture)
     difference = np.abs(resize_for_model(picture, side).astype(int) - np.asarray(reference).astype(int))
     assert difference.mean() < 0.5
+
+
+def _slopes(height: int, width: int) -> NDArray[np.uint8]:
+    """[height, width, 3] of long waves that survive shrinking; every shift shows."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    waves = np.stack([rows + columns, 2 * rows - columns, columns], axis=2) / 40
+    picture: NDArray[np.uint8] = (128 + 100 * np.sin(waves)).astype(np.uint8)
+    return picture
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["center-crop", "squash"])
+def test_shrinking_on_load_shifts_nothing_whichever_side_is_padded(
+    orientation: int, mode: ResizeMode
+) -> None:
+    picture = _slopes(585, 1033)  # an eighth of it ends within the 74th and the 130th pixel
+    data = hostile.oriented_jpeg(orientation, picture)
+    small = decode_picture(data, target=48)
+    assert max(small.image.size) == 130
+    expected = resize_for_model(decode(data), 48, mode)
+    difference = small.for_model(48, mode).astype(int) - expected.astype(int)
+    assert np.abs(difference).mean() < 1.5
+
+
+def test_the_longer_side_alone_may_ask_for_more_pixels() -> None:
+    data = hostile.jpeg(hostile.quadrants(800, 1600))
+    assert decode_picture(data, target=32).image.size == (200, 100)
+    assert decode_picture(data, target=32, longer_side=384).image.size == (400, 200)
+
+
+def test_a_grey_photograph_becomes_rgb_where_it_is_used() -> None:
+    data = hostile.encode(Image.fromarray(hostile.quadrants()).convert("L"), "JPEG")
+    assert decode(data).mode == "RGB"
+    picture = decode_picture(data)
+    assert picture.image.mode == "L"
+    assert picture.for_model(32).shape == (32, 32, 3)
+
+
+def test_decoding_waits_for_its_share_of_the_budget() -> None:
+    data, budget = hostile.jpeg(), PixelBudget(64 * 48)
+    limits = ImageLimits(budget=budget)
+    with ThreadPoolExecutor(1) as pool:
+        with budget.take(1):
+            waiting = pool.submit(decode, data, limits=limits)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.1)
+        assert waiting.result(10).size == (64, 48)

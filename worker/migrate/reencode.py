@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.images import ImageError, ResizeMode, decode, resize_for_model
+from model.images import ImageError, ResizeMode, decode_picture
 from worker.index import Point
 from worker.media import MediaStore
 from worker.stages.encode import ScalarEncoder
@@ -140,10 +140,10 @@ class Reencoder:
         if jpeg is None:
             return Unencodable.NOT_KEPT
         try:
-            picture = decode(jpeg, target=self._encoder.image_size)
+            picture = decode_picture(jpeg, target=self._encoder.image_size)
         except ImageError:
             return Unencodable.UNREADABLE
-        return resize_for_model(picture, self._encoder.image_size, self._resize_mode)
+        return picture.for_model(self._encoder.image_size, self._resize_mode)
 
     def _points(
         self, points: Sequence[Point], vectors: Mapping[str, Vector], scalars: Mapping[str, Vector]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from model.images import ImageError, ImageLimits, decode, resize_for_model, thumbnail
+from model.images import ImageError, ImageLimits, decode_picture
 from worker.config import Config
 from worker.errors import InvalidPost, Reason
 
@@ -82,10 +82,10 @@ def open_picture(data: bytes, place: str, side: int, mode: ResizeMode, config: C
         InvalidPost: it cannot be decoded.
     """
     try:
-        image = decode(data, target=max(side, _SHOWN_SIDE), limits=_limits(config))
+        picture = decode_picture(data, target=side, longer_side=_SHOWN_SIDE, limits=_limits(config))
     except ImageError as error:
         raise InvalidPost(Reason(error.reason.value), f"{place}: {error}") from error
-    return Picture(resize_for_model(image, side, mode), thumbnail(image, _SHOWN_SIDE))
+    return Picture(picture.for_model(side, mode), picture.thumbnail(_SHOWN_SIDE))
 
 
 def _limits(config: Config) -> ImageLimits:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from model.images import ImageError, ImageLimits, ResizeMode, decode, resize_for_model, thumbnail
+from model.images import ImageError, ImageLimits, ResizeMode, decode_picture
 from worker.errors import InvalidPost, Reason, TransientError
 from worker.media import MediaStore
 from worker.types import DeadLettered, Gathered, ImageRef, Prepared, PreparedImage
@@ -102,8 +102,8 @@ class Preparer:
         self._input: tuple[int, ResizeMode] = (image_size, resize_mode)
         self._next_input = None if next_input == self._input else next_input
         self._media_side = media_side
-        sizes = [image_size, *([next_input[0]] if next_input else []), *([media_side] if media else [])]
-        self._target = max(sizes)
+        self._target = max(image_size, next_input[0] if next_input else 0)
+        self._longer_side = media_side if media else 0
 
     def prepare(self, post: Gathered) -> Prepared | DeadLettered:
         """Load, decode and cut; blocks for the disk. Gives back the memory of what was fetched.
@@ -125,12 +125,14 @@ class Preparer:
     def _image(self, ref: ImageRef, fetched: bytes | None) -> PreparedImage:
         data = self._loader.load(ref) if fetched is None else fetched
         try:
-            picture = decode(data, target=self._target, limits=self._limits)
+            picture = decode_picture(
+                data, target=self._target, longer_side=self._longer_side, limits=self._limits
+            )
         except ImageError as error:
             raise InvalidPost(Reason(error.reason.value), f"image {ref.id!r}: {error}") from error
         content_hash = hashlib.sha256(data).hexdigest()
         if self._media is not None:
-            self._media.put(content_hash, thumbnail(picture, self._media_side))
-        pixels = resize_for_model(picture, *self._input)
-        beside = None if self._next_input is None else resize_for_model(picture, *self._next_input)
+            self._media.put(content_hash, picture.thumbnail(self._media_side))
+        pixels = picture.for_model(*self._input)
+        beside = None if self._next_input is None else picture.for_model(*self._next_input)
         return PreparedImage(ref.id, pixels, content_hash, next_pixels=beside)

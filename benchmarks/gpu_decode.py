@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from model.images import decode, resize_for_model
+from model.images import decode_picture
 
 _CANARY_LEVELS = 1  # of 255: decoders are deterministic, rounding of the resize is not always
 _RESIZED_TOGETHER = 64  # in float32, so many of 600×400 take 0.2 GiB
@@ -59,7 +59,7 @@ def _jpeg(rng: np.random.Generator, size: tuple[int, int]) -> bytes:
 
 def model_pixels(data: bytes, side: int) -> NDArray[np.uint8]:
     """One picture as the worker decodes it. Returns [side, side, 3] uint8."""
-    return resize_for_model(decode(data, target=side), side)
+    return decode_picture(data, target=side).for_model(side)
 
 
 def pool_rate(files: Sequence[bytes], side: int, threads: int, *, for_s: float) -> float:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.encoder import Encoder, Vectors
-from model.images import ImageError, ImageLimits, ResizeMode, decode, resize_for_model
+from model.images import ImageError, ImageLimits, ResizeMode, decode_picture
 
 _WAITING_BYTES = 256 << 20
 
@@ -150,10 +150,10 @@ class _Decoding:
 
     def _pixels(self, data: bytes) -> NDArray[np.uint8] | ImageError:
         try:
-            picture = decode(data, target=self._size, limits=self._limits)
+            picture = decode_picture(data, target=self._size, limits=self._limits)
         except ImageError as error:
             return error
-        return resize_for_model(picture, self._size, self._mode)
+        return picture.for_model(self._size, self._mode)
 
 
 def _encode(encoder: Encoder, posts: Sequence[_Begun]) -> EncodedBatch:

@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from model.images import ImageLimits
+from model.pixel_budget import PixelBudget
 from worker.config import Config
 from worker.coordination.attempts import NoAttempts, RedisAttempts
 from worker.coordination.breaker import Breaker
@@ -80,7 +81,11 @@ def build_pipeline(
         media = _open_media(config.media_store)  # after the store, in whose folder it may lie
         checks = _retention(config, models, metrics, media, stack)
         checks.append(stack.enter_context(models.announcement()).check)
-        limits = ImageLimits(max_bytes=config.limits.image_bytes, max_pixels=config.limits.image_pixels)
+        limits = ImageLimits(
+            max_bytes=config.limits.image_bytes,
+            max_pixels=config.limits.image_pixels,
+            budget=PixelBudget(config.limits.decode_pixels),
+        )
         times = StageTimes()
         steps = Steps(
             gather=lambda: open_gather(config, limits, metrics, breaker),

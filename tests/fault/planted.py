@@ -27,7 +27,7 @@ from model.flagnews.entities import real_entities
 from model.flagnews.explanations import explanations
 from model.flagnews.scenes import draw_scene, scene_kinds, scene_rng
 from model.flagnews.shapes import render_flag
-from model.images import ImageLimits, decode, resize_for_model
+from model.images import decode_picture
 from worker.ids import image_point_id, match_id, text_point_id
 
 WINDOW_DAYS = 0.25
@@ -53,7 +53,7 @@ def planted_pairs(count: int, seed: int = 0) -> list[Pair]:
     rules = Calibration.of(checkpoint.config.matching)
     pairs: list[Pair] = []
     for number, (sentence, explanation, picture) in enumerate(_drawn(seed)):
-        pixels = resize_for_model(decode(picture, target=96, limits=ImageLimits()), encoder.image_size)
+        pixels = decode_picture(picture, target=96, longer_side=384).for_model(encoder.image_size)
         text = encoder.encode_texts([sentence], [explanation])
         cosine = float((encoder.encode_images(np.stack([pixels])) @ text.T)[0, 0])
         if rules.score(PairParts(cosine)) < rules.threshold + 0.02:

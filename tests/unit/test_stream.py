@@ -15,7 +15,7 @@ from PIL import Image
 
 from model.checkpoint import Checkpoint, load
 from model.encoder import Encoder
-from model.images import ImageReason, decode, resize_for_model
+from model.images import ImageReason, decode_picture
 from model.stream import RawPost, encode_stream
 
 
@@ -44,7 +44,7 @@ def test_vectors_come_in_the_order_of_the_posts(encoder: Encoder) -> None:
     posts = _posts(7)
     batches = list(encode_stream(encoder, posts, threads=3, encode_threads=2, rows=2))
     assert [len(batch) for batch in batches] == [2, 2, 2, 1]
-    pixels = [resize_for_model(decode(post.picture or b"", target=32), 32) for post in posts]
+    pixels = [decode_picture(post.picture or b"", target=32).for_model(32) for post in posts]
     images = np.concatenate([batch.images for batch in batches])
     np.testing.assert_allclose(images, encoder.encode_images(np.stack(pixels)), atol=1e-5)
     texts = np.concatenate([batch.texts for batch in batches])

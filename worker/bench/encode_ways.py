@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.encoder import Encoder
-from model.images import ResizeMode, decode, resize_for_model
+from model.images import ResizeMode, decode_picture
 from model.precision import choose_precision
 from model.serving_towers import Precision
 from model.stream import EncodedBatch, RawPost, encode_stream
@@ -102,9 +102,9 @@ class EncodeWays:
     def _timed_batch(self, posts: Sequence[RawPost], clock: PartClock) -> None:
         size = self._encoder.image_size
         with clock.part(naive.DECODE):
-            pictures = [decode(post.picture or b"", target=size) for post in posts]
+            pictures = [decode_picture(post.picture or b"", target=size) for post in posts]
         with clock.part(naive.RESIZE):
-            pixels = np.stack([resize_for_model(picture, size, self._mode) for picture in pictures])
+            pixels = np.stack([picture.for_model(size, self._mode) for picture in pictures])
         with clock.part(naive.IMAGE_TOWER):
             self._encoder.encode_images(pixels)
         captions, explanations = [post.caption for post in posts], [post.explanation for post in posts]

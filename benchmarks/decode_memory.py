@@ -18,10 +18,10 @@ import numpy as np
 from PIL import Image
 
 from model import checkpoint
-from model.allocator import keep_freed_memory
-from model.encoder import Encoder
-from model.images import BYTES_A_PIXEL, ImageLimits, decode_picture
-from model.pixel_budget import PixelBudget
+from model.pictures.decode import BYTES_A_PIXEL, ImageLimits, decode_picture
+from model.pictures.pixel_budget import PixelBudget
+from model.serving.allocator import keep_freed_memory
+from model.serving.encoder import Encoder
 
 _BATCH = 16  # pictures encoded at once
 _WIDTH, _HEIGHT = 3000, 2400

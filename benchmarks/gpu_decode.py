@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from model.images import decode_picture
+from model.pictures.decode import decode_picture
 
 _CANARY_LEVELS = 1  # of 255: decoders are deterministic, rounding of the resize is not always
 _RESIZED_TOGETHER = 64  # in float32, so many of 600×400 take 0.2 GiB

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.backbone import build_backbone
-from model.compiled import CompiledTowers, Tower
 from model.config import ArchitectureConfig, PreprocessConfig
-from model.serving_towers import DTYPES, Precision, ServingTowers, Towers
+from model.serving.compiled import CompiledTowers, Tower
+from model.serving.towers import DTYPES, Precision, ServingTowers, Towers
 
 Layout = Literal["channels_last", "contiguous"]
 LAYOUTS: tuple[Layout, ...] = ("channels_last", "contiguous")

@@ -45,14 +45,14 @@ from benchmarks.gpu_device import (
 )
 from benchmarks.gpu_report import EndToEnd, ModelRun, PoolRate, tables, verdicts
 from model import backbone
-from model.compiled import CompileError
 from model.config import ArchitectureConfig, ExpertConfig, PreprocessConfig
 from model.device import choose_device
-from model.encoder import BatchLimits, Encoder
 from model.entityclip import EntityClip
-from model.serving_towers import DTYPES, Precision, ServingTowers, Towers
+from model.serving.compiled import CompileError
+from model.serving.encoder import BatchLimits, Encoder
+from model.serving.stream import RawPost, encode_stream
+from model.serving.towers import DTYPES, Precision, ServingTowers, Towers
 from model.sources.openclip_config import read_architecture
-from model.stream import RawPost, encode_stream
 from worker.bench.machine import this_machine
 
 _WORDS = [

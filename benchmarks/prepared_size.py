@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from model.data.pictures import bound_picture
-from model.images import ImageError, decode, resize_for_model
+from model.pictures.decode import ImageError, decode, resize_for_model
 
 BOUNDS = ((384, 90), (384, 75), (320, 85), (256, 85))
 SIZE = 224

@@ -30,10 +30,10 @@ from torch import Tensor
 
 from model import backbone as towers
 from model.config import ArchitectureConfig, ExpertConfig
-from model.encoder import Encoder
 from model.entityclip import EntityClip
 from model.matching_head import MatchingHead
 from model.rerank import PairScorer
+from model.serving.encoder import Encoder
 from model.sources.published import load_published
 from worker.bench.published import PublishedEntityClip, Tokens
 from worker.index import Point, VectorIndex

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model import backbone as towers
-from model.encoder import Encoder, Vectors
 from model.entityclip import EntityClip
 from model.lru import LruCache
 from model.rerank import ImageParts, PairScorer, TextParts
+from model.serving.encoder import Encoder, Vectors
 
 T = TypeVar("T", NDArray[np.uint8], list[int])
 _KEPT_BYTES = 64 << 20

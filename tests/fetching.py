@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
-from model.images import ImageLimits
+from model.pictures.decode import ImageLimits
 from worker.errors import InvalidPost
 from worker.fetch.fetcher import Fetcher
 from worker.observe.metrics import Metrics

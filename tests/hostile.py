@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.images import ImageError, ImageReason, decode, resize_for_model, thumbnail
+from model.pictures.decode import ImageError, ImageReason, decode, resize_for_model, thumbnail
 
 Pixels = NDArray[np.uint8]
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

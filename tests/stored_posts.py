@@ -18,7 +18,7 @@ from worker.media import MediaStore
 from worker.store.client import open_store
 
 if TYPE_CHECKING:
-    from model.encoder import Encoder
+    from model.serving.encoder import Encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def png(path: Path, seed: int) -> Path:
 def fill(folder: Path, checkpoint: Path, posts: Sequence[Stored], alias: str = "entityclip") -> None:
     """Write the posts to `folder/store`, their thumbnails to `folder/store/media`, pictures to `folder`."""
     from model.checkpoint import load
-    from model.encoder import Encoder
+    from model.serving.encoder import Encoder
 
     model = load(checkpoint)
     encoder = Encoder.of(model)
@@ -59,7 +59,7 @@ def fill(folder: Path, checkpoint: Path, posts: Sequence[Stored], alias: str = "
 
 
 def _points(post: Stored, encoder: Encoder, model_id: str, folder: Path) -> list[Point]:
-    from model.images import ImageLimits, decode, resize_for_model, thumbnail
+    from model.pictures.decode import ImageLimits, decode, resize_for_model, thumbnail
 
     common: dict[str, object] = {
         "post_id": post.id,

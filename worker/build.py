@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
-from model.images import ImageLimits
-from model.pixel_budget import PixelBudget
+from model.pictures.decode import ImageLimits
+from model.pictures.pixel_budget import PixelBudget
 from worker.config import Config
 from worker.coordination.attempts import NoAttempts, RedisAttempts
 from worker.coordination.breaker import Breaker

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
-from model.images import ImageError, ImageLimits, decode, thumbnail
+from model.pictures.decode import ImageError, ImageLimits, decode, thumbnail
 from worker.config import Config
 from worker.coordination.breaker import Breaker
 from worker.endpoints import media_root

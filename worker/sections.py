@@ -210,7 +210,7 @@ class EncodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         compile: the model for a few fixed shapes at start; for a GPU, which must then warm up for minutes.
     """
 
-    batch_size: Annotated[int, Meta(ge=1, le=4096)] = 32
+    batch_size: Annotated[int, Meta(ge=1, le=4096)] = 64
     linger_ms: Annotated[float, Meta(ge=0, le=10_000)] = 20.0
     batch_rows: Annotated[int, Meta(ge=1, le=65_536)] = 64
     batch_tokens: Annotated[int, Meta(ge=77, le=1 << 24)] = 4096

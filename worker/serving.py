@@ -34,9 +34,9 @@ from worker.types import Encoded, TakeDown
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
-    from model.encoder import Encoder
-    from model.images import ResizeMode
-    from model.serving_towers import Precision
+    from model.pictures.decode import ResizeMode
+    from model.serving.encoder import Encoder
+    from model.serving.towers import Precision
 
 log = structlog.stdlib.get_logger("worker.serving")
 IndexStep = Callable[[Sequence[Encoded | TakeDown]], Sequence[IndexResult]]
@@ -164,7 +164,7 @@ def open_encoder(checkpoint: Checkpoint, config: Config) -> Encoder:
     Raises:
         ConfigError: the device cannot be used.
     """
-    from model.encoder import BatchLimits, Encoder
+    from model.serving.encoder import BatchLimits, Encoder
 
     encode = config.encode
     limits = BatchLimits(encode.batch_rows, encode.batch_tokens, encode.batch_pixels)
@@ -184,7 +184,7 @@ def _precision(checkpoint: Checkpoint, config: Config) -> Precision:
     """As configured, or what a trial on the device says; the choice stands in the log."""
     import torch
 
-    from model.precision import choose_precision
+    from model.serving.precision import choose_precision
 
     if config.encode.precision != "auto":
         return config.encode.precision

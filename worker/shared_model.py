@@ -14,8 +14,8 @@ from worker.matching import MatchRules
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
-    from model.encoder import Encoder
     from model.matching_head import MatchingHead
+    from model.serving.encoder import Encoder
 
 Vectors = NDArray[np.float32]
 

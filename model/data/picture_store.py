@@ -21,7 +21,7 @@ import msgspec
 
 from model.data.near_duplicates import Look
 from model.data.pictures import BoundedPicture, PictureFile, bound_picture, find_pictures
-from model.images import ImageError
+from model.pictures.decode import ImageError
 
 JOURNAL_NAME = "journal.jsonl"
 _SHARD_BYTES = 1 << 30

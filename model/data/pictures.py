@@ -21,7 +21,7 @@ from PIL import Image
 from model.data.files import relative_path
 from model.data.near_duplicates import Look, look_of
 from model.data.sample import DataError
-from model.images import ImageLimits, decode
+from model.pictures.decode import ImageLimits, decode
 
 LIMITS = ImageLimits()
 _MOST_BYTES_A_PIXEL = 1.0  # a JPEG with more is re-encoded: needless precision, or metadata

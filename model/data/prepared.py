@@ -19,7 +19,7 @@ from PIL import Image
 from model.data.picture_store import core_count, shard_name
 from model.data.prepared_form import TEXT_NAMES, Texts, read_facts
 from model.data.sample import DataError
-from model.images import ImageError, ResizeMode, decode, resize_for_model
+from model.pictures.decode import ImageError, ResizeMode, decode, resize_for_model
 
 
 class PictureReader:
@@ -46,7 +46,7 @@ class PictureReader:
         """Decode a picture. RGB.
 
         Args:
-            target: as `model.images.decode`.
+            target: as `model.pictures.decode.decode`.
 
         Raises:
             DataError: the file was damaged since.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model.data.prepared import PreparedSplit
 from model.data.sample import DataError
-from model.images import ResizeMode, resize_for_model
+from model.pictures.decode import ResizeMode, resize_for_model
 from model.text_mode import TextMode, pair_texts
 from model.training.batches import Batch
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from model import checkpoint
 from model.device import choose_device
-from model.encoder import Encoder
 from model.evaluation import dataset_run
 from model.evaluation.flagnews import (
     by_group,
@@ -25,6 +24,7 @@ from model.evaluation.trained_on import FlagNewsFacts
 from model.flagnews.bank import generator_hash
 from model.flagnews.compose import SHARE_RANGE
 from model.flagnews.pools import Pool, draw_pools, photo_pools, seen_mask
+from model.serving.encoder import Encoder
 from model.training import flagnews_run
 
 FLAGNEWS = ("flagnews", "flagnews-photo")

@@ -19,7 +19,7 @@ from model.evaluation.datasets import EXPLANATIONS, Explanations, Rows, choose_r
 from model.evaluation.encoded import SetEncoder
 from model.evaluation.retrieval import chance_metrics, rank_metrics
 from model.evaluation.sections import zero_shot
-from model.images import ResizeMode
+from model.pictures.decode import ResizeMode
 
 DEFAULT_SHARE = 0.5
 DEFAULT_RERANK = 50

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from model.data.prepared import PreparedSplit
 from model.evaluation.encoded import EncodedImages, EncodedTexts, SetEncoder
 from model.evaluation.exact_scores import Indices, Vectors
-from model.images import ResizeMode
+from model.pictures.decode import ResizeMode
 
 Explanations = Literal["none", "true", "shuffled"]
 EXPLANATIONS: tuple[Explanations, ...] = ("none", "true", "shuffled")

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from model import backbone as towers
 from model.config import PreprocessConfig
-from model.encoder import BatchLimits, Encoder, Vectors
 from model.entityclip import EntityClip, normalise
 from model.rerank import ImageParts, PairScorer, TextParts
+from model.serving.encoder import BatchLimits, Encoder, Vectors
 
 _ROWS_AT_ONCE = 1 << 16
 _PAIR_BYTES = 256 << 20  # of intermediate rows while pairs are scored

@@ -10,12 +10,12 @@ from dataclasses import fields, is_dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.encoder import Encoder
 from model.evaluation.retrieval import KS, recall, score_ranks
 from model.flagnews.bank import PictureBank
 from model.flagnews.layers import Union
 from model.flagnews.palette import PALETTE, colour_word
 from model.flagnews.pools import ExplanationKind, Pool, entity_a_look, pool_explanations
+from model.serving.encoder import Encoder
 
 _BINS = 4  # a colour channel: 64 colours
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from model import backbone as towers
 from model.config import PreprocessConfig
-from model.encoder import Encoder, Vectors
 from model.entityclip import EntityClip
 from model.evaluation.encoded import SetEncoder
 from model.evaluation.gate import Tally
@@ -25,6 +24,7 @@ from model.evaluation.retrieval import score_ranks
 from model.flagnews.pools import EXPLANATION_KINDS, Pool, pool_explanations
 from model.losses.pairwise import fused_under
 from model.rerank import PairScorer
+from model.serving.encoder import Encoder, Vectors
 
 Scores = NDArray[np.float32]
 _ROWS_AT_ONCE = 32

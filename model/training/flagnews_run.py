@@ -8,13 +8,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from model.encoder import Encoder
 from model.entityclip import EntityClip
 from model.evaluation.flagnews import pool_recall
 from model.flagnews.bank import BankConfig, PictureBank, load_bank
 from model.flagnews.entities import real_entities
 from model.flagnews.pools import draw_pools, seen_mask
 from model.flagnews.training_set import FlagNewsTraining, SamplingConfig
+from model.serving.encoder import Encoder
 from model.training.recipe import Recipe
 
 VALIDATION_SEED, TEST_SEED = 1, 2  # pictures that pick the best weights are not those that are reported

@@ -19,8 +19,8 @@ from tqdm import tqdm
 from model import backbone as towers
 from model.config import PreprocessConfig
 from model.data.prepared import PreparedSplit
-from model.encoder import Encoder
 from model.entityclip import EntityClip
+from model.serving.encoder import Encoder
 from model.world import World
 
 _NAME = "image-tokens"

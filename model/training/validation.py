@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from model.data.prepared import PreparedSplit
 from model.data.sample import DataError
-from model.encoder import Encoder
 from model.entityclip import EntityClip
 from model.evaluation.ranking import Scores, ranks
 from model.evaluation.retrieval import recall
+from model.serving.encoder import Encoder
 from model.training.recipe import Recipe
 
 _KS = (1, 5, 10)

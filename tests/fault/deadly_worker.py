@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.encoder import Encoder
+from model.serving.encoder import Encoder
 from worker import windows
 from worker.cli.main import main
 from worker.flow import trial

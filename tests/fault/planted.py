@@ -20,14 +20,14 @@ from PIL import Image
 
 from model.calibration import Calibration, PairParts
 from model.checkpoint import load
-from model.encoder import Encoder
 from model.flagnews.captions import caption
 from model.flagnews.compose import take_photograph
 from model.flagnews.entities import real_entities
 from model.flagnews.explanations import explanations
 from model.flagnews.scenes import draw_scene, scene_kinds, scene_rng
 from model.flagnews.shapes import render_flag
-from model.images import decode_picture
+from model.pictures.decode import decode_picture
+from model.serving.encoder import Encoder
 from worker.ids import image_point_id, match_id, text_point_id
 
 WINDOW_DAYS = 0.25

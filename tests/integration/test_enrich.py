@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from model.checkpoint import load, model_id
-from model.encoder import Encoder
+from model.serving.encoder import Encoder
 from tests.fakes import prepared
 from tests.llm_server import LlmServer
 from worker.cli.main import run_command

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from model.images import ImageLimits
+from model.pictures.decode import ImageLimits
 from tests.image_server import ImageServer, picture
 from worker.errors import InvalidPost, Reason
 from worker.fetch.fetcher import Fetcher

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from model.images import ImageLimits, decode
+from model.pictures.decode import ImageLimits, decode
 from tests.fetching import NAME, OUTSIDE, SETTINGS, count, fetch, fetching, refusal
 from tests.image_server import ImageServer, picture
 from worker.errors import ConfigError, InvalidPost, Reason

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from model.images import ImageLimits
+from model.pictures.decode import ImageLimits
 from tests import hostile
 from worker.dead_letters import dead_letter_message, read_dead_letters
 from worker.endpoints import open_dead_letter_file

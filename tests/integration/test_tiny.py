@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from model import checkpoint
-from model.encoder import Encoder
 from model.evaluation.flagnews import pool_recall
 from model.flagnews.bank import BankConfig, load_bank
 from model.flagnews.entities import real_entities
 from model.flagnews.pools import draw_pools, seen_mask
+from model.serving.encoder import Encoder
 from worker.cli.main import run_command
 
 _MOST_BYTES = 15_000_000

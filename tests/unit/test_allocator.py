@@ -10,7 +10,7 @@ import pytest
 
 _CHURN = """
 import resource, sys
-from model.allocator import keep_freed_memory
+from model.serving.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from model.checkpoint import Checkpoint, load
-from model.stream import RawPost
+from model.serving.stream import RawPost
 from model.tokenizer import ClipTokenizer
 from worker.bench.encode_ways import EncodeWays, Threads
 from worker.bench.naive import PARTS, simple_tokenizer

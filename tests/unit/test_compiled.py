@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from model.backbone import build_backbone
-from model.compiled import CompiledTowers, CompileError, row_buckets, text_buckets
 from model.config import ArchitectureConfig, ExpertConfig, TextConfig, VisionConfig
-from model.serving_towers import ServingTowers
+from model.serving.compiled import CompiledTowers, CompileError, row_buckets, text_buckets
+from model.serving.towers import ServingTowers
 
 ARCHITECTURE = ArchitectureConfig(
     embed_dim=32,

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from model import backbone as towers
 from model.config import PreprocessConfig
-from model.encoder import BatchLimits, Encoder, batches_by_length
+from model.serving.encoder import BatchLimits, Encoder, batches_by_length
 from tests.unit.test_entityclip import build
 
 TEXTS = ["short", "a much longer text about the harbour of a town", "", "middle sized text", "short"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from model.images import FORMATS, decode
+from model.pictures.decode import FORMATS, decode
 from tests.image_server import picture
 from worker.errors import InvalidPost, Reason
 from worker.fetch.cache import ByteCache

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torchvision import transforms
 
-from model.images import (
+from model.pictures.decode import (
     ImageError,
     ImageLimits,
     ImageReason,
@@ -25,7 +25,7 @@ from model.images import (
     resize_for_model,
     thumbnail,
 )
-from model.pixel_budget import PixelBudget
+from model.pictures.pixel_budget import PixelBudget
 from tests import hostile
 from tests.hostile import BLUE, GREEN, RED, WHITE
 from worker.errors import Reason

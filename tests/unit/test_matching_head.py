@@ -13,11 +13,11 @@ from benchmarks.rerank_cost import Bench, difference, measure
 from model import backbone as towers
 from model import matching_head
 from model.config import ArchitectureConfig, ExpertConfig, TextConfig, VisionConfig
-from model.encoder import BatchLimits, Encoder
 from model.entityclip import EntityClip
 from model.lru import LruCache
 from model.matching_head import MatchingHead
 from model.rerank import ImageParts, PairScorer, TextParts
+from model.serving.encoder import BatchLimits, Encoder
 
 TEXTS = [
     ("a red wall", "all of it is red, with a white band"),

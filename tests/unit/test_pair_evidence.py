@@ -137,7 +137,7 @@ def test_a_picture_that_is_deleted_meanwhile_has_no_costly_part() -> None:
 
 
 def served(reads_explanations: bool) -> SharedModel:
-    from model.encoder import Encoder
+    from model.serving.encoder import Encoder
 
     model = build()
     encoder = Encoder(model, reads_explanations=reads_explanations)

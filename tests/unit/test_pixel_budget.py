@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from model.pixel_budget import PixelBudget
+from model.pictures.pixel_budget import PixelBudget
 
 
 class Taker:

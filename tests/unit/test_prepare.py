@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.images import ImageLimits, ImageReason, ResizeMode
+from model.pictures.decode import ImageLimits, ImageReason, ResizeMode
 from tests import hostile
 from worker.errors import ConfigError, Reason, TransientError
 from worker.media import MediaStore

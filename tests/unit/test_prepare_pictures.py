@@ -13,7 +13,7 @@ from PIL import Image
 
 from model.data.pictures import PictureFile, bound_picture, find_pictures
 from model.data.sample import DataError
-from model.images import ImageError, decode
+from model.pictures.decode import ImageError, decode
 from tests.hostile import encode, quadrants
 
 

@@ -15,7 +15,7 @@ from model.data.prepare import PrepareOptions, prepare
 from model.data.prepared import open_prepared
 from model.data.prepared_form import FACTS_NAME, Texts
 from model.data.sample import DataError
-from model.images import decode, resize_for_model
+from model.pictures.decode import decode, resize_for_model
 from tests.datasets import write_n24news
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.images import ImageError, decode_picture
-from model.progressive import without_unseen_scans
+from model.pictures.decode import ImageError, decode_picture
+from model.pictures.progressive import without_unseen_scans
 from tests import hostile
 
 _KINDS = [("RGB", 0), ("RGB", 1), ("RGB", 2), ("L", 0), ("CMYK", 0)]

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.images import thumbnail
+from model.pictures.decode import thumbnail
 from worker.index import Point
 from worker.media import MediaStore
 from worker.migrate.reencode import Reencoder, Unencodable

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from model import backbone as towers
 from model.config import ArchitectureConfig, TextConfig, VisionConfig
-from model.precision import choose_precision
-from model.serving_towers import ModuleTowers, Precision, serving_towers
+from model.serving.precision import choose_precision
+from model.serving.towers import ModuleTowers, Precision, serving_towers
 
 CONFIG = ArchitectureConfig(
     embed_dim=32,
@@ -112,7 +112,7 @@ def test_a_precision_that_overflows_is_not_chosen(monkeypatch: pytest.MonkeyPatc
             made.text_features = lambda text: torch.full((len(text), 32), torch.nan)  # type: ignore[method-assign]
         return made
 
-    monkeypatch.setattr("model.precision.serving_towers", overflowing)
+    monkeypatch.setattr("model.serving.precision.serving_towers", overflowing)
     choice = choose_precision(backbone, torch.device("cpu"))
     assert choice.precision == "fp32"
     assert choice.cosine["bf16"] == -1.0

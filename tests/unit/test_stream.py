@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from model.checkpoint import Checkpoint, load
-from model.encoder import Encoder
-from model.images import ImageReason, decode_picture
-from model.stream import RawPost, encode_stream
+from model.pictures.decode import ImageReason, decode_picture
+from model.serving.encoder import Encoder
+from model.serving.stream import RawPost, encode_stream
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ from model import backbone as towers
 from model.config import PreprocessConfig
 from model.data.prepare import resolve_prepared
 from model.data.prepared import PreparedSplit, open_prepared
-from model.encoder import Encoder
 from model.entityclip import EntityClip
 from model.losses.contrastive import duplicate_mask
 from model.losses.pair_rows import PairRows
 from model.losses.pairwise import pairwise_auxiliary_loss
 from model.losses.total import LossWeights
+from model.serving.encoder import Encoder
 from model.training import image_cache
 from model.training.batches import Batch, RankShare
 from model.training.image_cache import open_image_cache

@@ -14,7 +14,7 @@ from worker.bench.report import Report, print_report, write_json
 from worker.cli.model_options import CacheOption, check_outputs, model_errors
 
 if TYPE_CHECKING:
-    from model.stream import RawPost
+    from model.serving.stream import RawPost
     from worker.bench.encode_ways import EncodeWays, Threads
 
 EXAMPLE = "Example: entityclip bench encode --model tiny --data posts.jsonl --rounds 5 --json encode.json"
@@ -135,8 +135,8 @@ def bench_encode(options: EncodeOptions, command: str) -> Report:
         ConfigError: the posts cannot be used.
         ValueError, OSError: the model or the device cannot be used.
     """
-    from model.allocator import keep_freed_memory
     from model.device import choose_device
+    from model.serving.allocator import keep_freed_memory
     from worker.bench.encode_recall import compare_recall
     from worker.bench.encode_report import Findings, encode_report
     from worker.bench.encode_ways import OURS, REFERENCE, EncodeWays

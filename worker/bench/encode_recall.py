@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.evaluation.retrieval import recall, score_ranks
 from model.flagnews.pools import draw_pools, pool_explanations
-from model.stream import RawPost
+from model.serving.stream import RawPost
 from model.training.flagnews_run import TEST_SEED, default_cache, held_out_bank
 from worker.bench.naive import PlainVectors
 from worker.bench.posts import to_jpeg

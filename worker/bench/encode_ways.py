@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
-from model.encoder import Encoder
-from model.images import ResizeMode, decode_picture
-from model.precision import choose_precision
-from model.serving_towers import Precision
-from model.stream import EncodedBatch, RawPost, encode_stream
+from model.pictures.decode import ResizeMode, decode_picture
+from model.serving.encoder import Encoder
+from model.serving.precision import choose_precision
+from model.serving.stream import EncodedBatch, RawPost, encode_stream
+from model.serving.towers import Precision
 from worker.bench import naive
 from worker.bench.naive import NaiveEncoder, PlainVectors
 from worker.bench.rounds import PartClock

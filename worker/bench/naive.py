@@ -24,7 +24,7 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoint
 from model.config import PreprocessConfig
-from model.stream import RawPost
+from model.serving.stream import RawPost
 from worker.bench.rounds import PartClock
 
 BATCH = 64

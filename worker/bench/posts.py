@@ -18,7 +18,7 @@ from model.flagnews.entities import Entity, real_entities
 from model.flagnews.explanations import explanations
 from model.flagnews.scenes import scene_bank
 from model.flagnews.shapes import render_flag
-from model.stream import RawPost
+from model.serving.stream import RawPost
 from model.tokenizer import ClipTokenizer
 from worker.errors import ConfigError
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.checkpoint import load
-from model.encoder import Encoder
 from model.flagnews.bank import BankConfig, PictureBank
 from model.flagnews.captions import caption
 from model.flagnews.entities import real_entities
 from model.flagnews.explanations import explanations
+from model.serving.encoder import Encoder
 from model.training.flagnews_run import default_cache, open_bank
 from model.training.recipe import load_recipe
 

@@ -1,4 +1,4 @@
-"""What a training step costs with `model.allocator.keep_freed_memory` and without.
+"""What a training step costs with `model.serving.allocator.keep_freed_memory` and without.
 
 It matters once single tensors are larger than 32 MiB, which glibc maps anew each time: at the size of `tiny`
 from a batch of about 160 on. The allocator cannot be set back, so each measurement is a process of its own,
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     """Measure in this process; the result goes to stdout as JSON."""
     model, batch, precision, way = arguments
     if way == KEPT:
-        from model.allocator import keep_freed_memory
+        from model.serving.allocator import keep_freed_memory
 
         if not keep_freed_memory():
             sys.exit("this C library's allocator cannot be set")

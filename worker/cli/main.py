@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from model.allocator import keep_freed_memory
+from model.serving.allocator import keep_freed_memory
 from worker.cli import (
     bench,
     calibrate,

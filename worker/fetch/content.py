@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from model.images import FORMATS
+from model.pictures.decode import FORMATS
 from worker.errors import InvalidPost, Reason
 
 SNIFFED_BYTES = 512
@@ -23,7 +23,7 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
 
 
 def is_image(start: bytes) -> bool:
-    """Whether a file that begins so may be of one of `model.images.FORMATS`."""
+    """Whether a file that begins so may be of one of `model.pictures.decode.FORMATS`."""
     if start.startswith(b"RIFF"):
         return start[_WEBP] == b"WEBP"
     if start[_FTYP] == b"ftyp":

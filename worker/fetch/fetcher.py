@@ -8,7 +8,7 @@ import ssl
 import httpx2
 import structlog
 
-from model.images import ImageLimits
+from model.pictures.decode import ImageLimits
 from worker.errors import InvalidPost, Reason
 from worker.fetch.addresses import AddressPolicy
 from worker.fetch.cache import ByteCache

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.images import ImageError, ResizeMode, decode_picture
+from model.pictures.decode import ImageError, ResizeMode, decode_picture
 from worker.index import Point
 from worker.media import MediaStore
 from worker.stages.encode import ScalarEncoder
@@ -18,7 +18,7 @@ from worker.stages.points import own_cosines
 from worker.types import Pixels, Vector
 
 if TYPE_CHECKING:
-    from model.encoder import Encoder
+    from model.serving.encoder import Encoder
 
 _CHUNK = 64  # pictures decoded at once
 _OF_THE_MODEL = ("itm", "own_cosine")  # payload fields that only the model that wrote them can read

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from model.images import ImageError, ImageLimits, decode_picture
+from model.pictures.decode import ImageError, ImageLimits, decode_picture
 from worker.config import Config
 from worker.errors import InvalidPost, Reason
 
 if TYPE_CHECKING:
-    from model.images import ResizeMode
+    from model.pictures.decode import ResizeMode
 
 _SHOWN_SIDE = 256  # pixels
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

@@ -28,7 +28,7 @@ from worker.store.client import Store, open_store
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
-    from model.encoder import Encoder
+    from model.serving.encoder import Encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def _models(config: Config) -> list[str]:
 def _load(model: str, device: str) -> tuple[Checkpoint, Encoder]:
     """The model; what torch says about a device that it does not have becomes a line."""
     from model.checkpoint import CheckpointError, load
-    from model.encoder import Encoder
+    from model.serving.encoder import Encoder
 
     try:
         checkpoint = load(model)

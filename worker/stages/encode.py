@@ -19,7 +19,7 @@ _MODEL_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticErro
 
 
 class PostEncoder(Protocol):
-    """What the stage needs of `model.encoder.Encoder`."""
+    """What the stage needs of `model.serving.encoder.Encoder`."""
 
     image_size: int
     dim: int

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from model.images import ImageError, ImageLimits, ResizeMode, decode_picture
+from model.pictures.decode import ImageError, ImageLimits, ResizeMode, decode_picture
 from worker.errors import InvalidPost, Reason, TransientError
 from worker.media import MediaStore
 from worker.types import DeadLettered, Gathered, ImageRef, Prepared, PreparedImage
@@ -37,12 +37,17 @@ class LocalLoader:
     """Images inside the post, and files below one root.
 
     Args:
-        media_root: folder below which a path may lie; None refuses every path.
+        media_root: folder below which a path may lie; None refuses every path. Its own links are followed
+            once.
         max_bytes: of one file.
     """
 
     media_root: Path | None
     max_bytes: int
+
+    def __post_init__(self) -> None:
+        if self.media_root is not None:
+            object.__setattr__(self, "media_root", self.media_root.resolve())
 
     def load(self, ref: ImageRef) -> bytes:
         if ref.data is not None:
@@ -55,10 +60,9 @@ class LocalLoader:
         shown = f"image path {name[:200]!r}"
         if self.media_root is None:
             raise InvalidPost(Reason.IMAGE_REFUSED, f"{shown}: no media root is configured")
-        root = self.media_root.resolve()
         try:
-            path = (root / name).resolve()  # links are followed first, then judged
-            if not path.is_relative_to(root):
+            path = (self.media_root / name).resolve()  # links are followed first, then judged
+            if not path.is_relative_to(self.media_root):
                 raise InvalidPost(Reason.IMAGE_REFUSED, f"{shown} leads out of the media root")
             if not path.is_file():  # devices and pipes could block for ever
                 raise InvalidPost(Reason.IMAGE_UNAVAILABLE, f"{shown}: no such file")

@@ -151,7 +151,7 @@ def _pair_model(config: Config, rules: MatchRules) -> SharedModel | None:
     if not asks_model(rules):
         return None
     from model.checkpoint import CheckpointError, load
-    from model.encoder import Encoder
+    from model.serving.encoder import Encoder
 
     try:
         checkpoint = load(config.model)

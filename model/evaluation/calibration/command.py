@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from model import checkpoint
 from model.config import CheckpointConfig, MatchingConfig
 from model.device import choose_device
-from model.encoder import Encoder
 from model.evaluation.calibration.fit import Choices, Method, apply, choose, fit, held_out
 from model.evaluation.calibration.flagnews import stream_pairs
 from model.evaluation.calibration.labelled import read_labelled
@@ -32,6 +31,7 @@ from model.evaluation.calibration.threshold import (
 from model.evaluation.flagnews import pool_scores
 from model.evaluation.trained_on import FlagNewsFacts
 from model.flagnews.pools import Pool, draw_pools, pool_explanations, seen_mask
+from model.serving.encoder import Encoder
 from model.training import flagnews_run
 
 POOLS = 4

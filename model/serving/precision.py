@@ -11,7 +11,7 @@ from open_clip.model import CLIP
 from torch import Tensor
 from torch.nn import functional
 
-from model.serving_towers import Precision, Towers, serving_towers
+from model.serving.towers import Precision, Towers, serving_towers
 
 LEAST_COSINE = 0.9995  # of a vector to float32's, at the worst row of the trial
 _IMAGES, _TEXTS, _TOKENS = 8, 16, 32

@@ -15,10 +15,10 @@ from enum import StrEnum
 
 from PIL import Image, UnidentifiedImageError
 
-from model.picture import Picture, ResizeMode, resize_for_model, thumbnail, upright
-from model.pixel_budget import PixelBudget
-from model.plain import to_plain
-from model.progressive import without_unseen_scans
+from model.pictures.picture import Picture, ResizeMode, resize_for_model, thumbnail, upright
+from model.pictures.pixel_budget import PixelBudget
+from model.pictures.plain import to_plain
+from model.pictures.progressive import without_unseen_scans
 
 __all__ = [
     "FORMATS",

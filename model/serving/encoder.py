@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.config import PreprocessConfig
-from model.device_meter import DeviceMeter
 from model.entityclip import EntityClip
-from model.serving_towers import Precision, Towers, serving_towers
+from model.serving.device_meter import DeviceMeter
+from model.serving.towers import Precision, Towers, serving_towers
 from model.tokenizer import ClipTokenizer
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class Encoder:
         return self._meter.seconds()
 
     def _compiled(self) -> Towers:
-        from model.compiled import CompiledTowers  # its imports take a second, and few need them
+        from model.serving.compiled import CompiledTowers  # its imports take a second, and few need them
 
         return CompiledTowers(
             self._towers,

@@ -17,8 +17,8 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from model.encoder import Encoder, Vectors
-from model.images import ImageError, ImageLimits, ResizeMode, decode_picture
+from model.pictures.decode import ImageError, ImageLimits, ResizeMode, decode_picture
+from model.serving.encoder import Encoder, Vectors
 
 _WAITING_BYTES = 256 << 20
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.serving_towers import Towers
+from model.serving.towers import Towers
 
 Tower = Callable[[Tensor], Tensor]
 Shape = tuple[int, ...]

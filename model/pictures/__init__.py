@@ -1,0 +1,1 @@
+"""From a stranger's file to the pixels that a tower reads."""

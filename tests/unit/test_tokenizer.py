@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from model import tokenizer as module
 from model.tokenizer import ClipTokenizer, clean
-from worker.bench.tokenise import measure
+from worker.bench.tokenise import measure, read_texts
 
 TEST_DATA = Path(os.environ.get("ENTITYCLIP_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
@@ -145,9 +145,27 @@ def test_threads_that_share_a_tokenizer_get_the_same_ids(monkeypatch: pytest.Mon
 def test_the_measurement_holds_both_tokenizers_against_each_other() -> None:
     rates = measure(SAMPLES[:5], rounds=1)
     assert (rates.texts, rates.different) == (5, 0)
-    assert rates.ratio == rates.texts_per_s / rates.reference_texts_per_s
+    assert rates.ratio.median == rates.ours.median / rates.reference.median
 
 
 def test_without_texts_there_is_nothing_to_measure() -> None:
     with pytest.raises(ValueError, match="nothing to measure"):
         measure([])
+
+
+def test_texts_are_read_from_json_lines_and_from_lists(tmp_path: Path) -> None:
+    lines, strings = tmp_path / "lines.jsonl.gz", tmp_path / "strings.json"
+    lines.write_bytes(gzip.compress(b'{"text": "a line"}\n{"text": "another\\u2028line"}\n'))
+    strings.write_text('["", "a string"]')
+    assert read_texts(lines) == ["a line", "another\u2028line"]
+    assert read_texts(strings) == ["", "a string"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.jsonl", b'{"id": 1}\n'), ("a.jsonl", b"{\n"), ("a.jsonl.gz", b"no gzip"), ("a.json", b"3")],
+)
+def test_a_file_of_something_else_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name}: not JSON lines"):
+        read_texts(tmp_path / name)

@@ -58,7 +58,7 @@ class Report(msgspec.Struct, frozen=True):
     """One run of a benchmark.
 
     Args:
-        bench: `encode`, `pipeline`, `train` or `search`.
+        bench: `encode`, `pipeline`, `train`, `search` or `tokenise`.
         command: that prints these numbers.
         settings: what was chosen, by the options or by measurement (precision).
         notes: lines for a person that no number says.

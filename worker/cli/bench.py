@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.bench import encode, search, train
+from worker.bench import encode, search, tokenise, train
 from worker.bench.command_line import command_line
 from worker.bench.report import print_report, write_json
 from worker.cli.model_options import check_outputs, model_errors
@@ -31,6 +31,9 @@ def pipeline(
         Path | None, typer.Option("--data", metavar="FILE", help="Posts as JSON lines.  [drawn ones]")
     ] = None,
     posts: Annotated[int, typer.Option("--posts", min=2, help="Posts a run.")] = 400,
+    picture: Annotated[
+        str, typer.Option("--picture", metavar="WxH", help="Size of a drawn picture, pixels.")
+    ] = "1280x853",
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Runs of the whole worker.")] = 3,
     llm_latency_ms: Annotated[
         float, typer.Option("--llm-latency-ms", min=0, help="Until the endpoint in the LLM's place answers.")
@@ -58,6 +61,7 @@ def pipeline(
         device=device,
         data=data,
         posts=posts,
+        picture_size=_size(picture),
         llm_latency_ms=llm_latency_ms,
         llm_in_flight=llm_in_flight,
         media=media,
@@ -71,6 +75,14 @@ def pipeline(
             write_json(report, json)
 
 
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and 32 <= int(width) * int(height) <= 50_000_000):
+        raise typer.BadParameter(f"{text!r} is no size such as 640x427", param_hint="'--picture'")
+    return int(width), int(height)
+
+
+app.command("tokenise", epilog=tokenise.EXAMPLE)(tokenise.tokenise)
 app.command("encode", epilog=encode.EXAMPLE)(encode.encode)
 app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("search", epilog=search.EXAMPLE)(search.search)

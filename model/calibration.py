@@ -13,6 +13,7 @@ import bisect
 import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from model.config import PARTS, MatchingConfig
 
@@ -59,7 +60,7 @@ def bounded_itm(logit: float | None) -> float | None:
     return None if logit is None else min(max(logit, -_ITM_BOUND), _ITM_BOUND)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, so that what thousands of pairs a second ask can be kept
 class Calibration:
     """A fitted `MatchingConfig`, applied.
 
@@ -75,7 +76,7 @@ class Calibration:
         """As fitted, or with another threshold."""
         return cls(fitted, fitted.threshold if threshold is None else threshold)
 
-    @property
+    @cached_property
     def needs(self) -> frozenset[str]:
         """The parts that the score depends on."""
         return frozenset(name for name, weight in self.fitted.weights.items() if weight)
@@ -107,6 +108,10 @@ class Calibration:
 
     def alone(self) -> Calibration:
         """By the cosine alone, with the same threshold: for pairs whose rivals are not known."""
+        return self._alone
+
+    @cached_property
+    def _alone(self) -> Calibration:
         if self.fitted.alone is None:
             return self
         intercept, weight = self.fitted.alone

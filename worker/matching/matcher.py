@@ -114,12 +114,13 @@ class Matcher:
     def _ranked(self, point: Point, found: Sequence[tuple[Candidate, PairParts]]) -> list[Match]:
         """The candidates of one search that are matches, best first, ranked."""
         direction = Direction.TEXT_TO_IMAGE if _is_text(point) else Direction.IMAGE_TO_TEXT
-        matches = [self._match(direction, candidate, parts) for candidate, parts in found]
-        passed = [match for match in matches if match.score >= self._rules.calibration.threshold]
+        calibration = self._rules.calibration
+        scored = [(candidate, parts, calibration.score(parts)) for candidate, parts in found]
+        passed = [self._match(direction, *one) for one in scored if one[-1] >= calibration.threshold]
         best = copies_last(best_windows(passed, rerank=self._rules.rerank))
         return [replace(match, rank=rank) for rank, match in enumerate(best, start=1)]
 
-    def _match(self, direction: Direction, candidate: Candidate, parts: PairParts) -> Match:
+    def _match(self, direction: Direction, candidate: Candidate, parts: PairParts, score: float) -> Match:
         text, image, rules = candidate.text.payload, candidate.image.payload, self._rules
         text_own, image_own = rules.own_score(text), rules.own_score(image)
         return Match(
@@ -131,7 +132,7 @@ class Matcher:
             same_post=text["post_id"] == image["post_id"],
             direction=direction,
             cosine=parts.cosine,
-            score=rules.calibration.score(parts),
+            score=score,
             rank=0,
             text=str(text["text"]),
             explanation=str(text.get("explanation") or ""),

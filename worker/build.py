@@ -175,12 +175,17 @@ def _settings(config: Config, image_bytes: int) -> Settings:
         prepare_threads=config.prepare.threads,
         attempts=limits.attempts,
         encode=Batching(
-            config.encode.batch_size, config.encode.linger_ms / 1000, threads=config.encode.threads or 1
+            config.encode.batch_size, config.encode.linger_ms / 1000, threads=_encode_threads(config)
         ),
         posts=PostLimits(record_bytes=limits.record_bytes, text_bytes=limits.text_bytes),
         drain_deadline_s=_drain_deadline_s(config),
         commit_interval_s=config.commit_interval_s,
     )
+
+
+def _encode_threads(config: Config) -> int:
+    """On a GPU two: one copies while the other computes. A processor's cores share each batch anyway."""
+    return config.encode.threads or (2 if config.device.startswith("cuda") else 1)
 
 
 def _drain_deadline_s(config: Config) -> float:

@@ -293,6 +293,36 @@ def test_more_writes_than_are_kept_end_the_build_and_are_not_lost(
     assert ids(collection) == set(range(COUNT + 2))
 
 
+def test_what_is_kept_while_graphs_are_built_is_counted_with_its_payloads(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard, "JOURNAL_BYTES", 1 << 20)
+    building = Build(collection)
+    collection.set_payload(m.SetPayload(payload={"article": "word " * 60_000}, points=[0]), overwrite=False)
+    building.join()
+    assert isinstance(building.error, BuildFailed)
+
+
+def test_a_shard_that_cannot_be_opened_leaves_the_others_alone(
+    files: StoreFiles, catalog: Catalog, collection: Collection
+) -> None:
+    catalog.close()
+    (folder,) = files.collections.iterdir()
+    (folder / "shard.json").write_text('{"shard": "shard-1"}')
+    with pytest.raises(EngineError):
+        shard.Shard.load(folder)
+    assert shards(files) == ["shard"]
+
+
+def test_points_that_were_replaced_call_for_new_graphs(catalog: Catalog) -> None:
+    collection = catalog.get("a")
+    fill(collection)
+    assert optimize_when_due(collection, due=COUNT)
+    fill(collection)
+    assert optimize_when_due(collection, due=COUNT)
+    assert not optimize_when_due(collection, due=COUNT)
+
+
 def test_closing_gives_a_build_up(files: StoreFiles, catalog: Catalog, collection: Collection) -> None:
     building = Build(collection)
     catalog.close()
@@ -342,6 +372,8 @@ def test_a_switch_of_unknown_outcome_ends_the_process_and_loses_nothing(
             collection.build_graphs()
     assert raised.value.while_writing
     assert shards(files) == ["shard", "shard-1"]
+    with pytest.raises(EngineError, match="unknown which shard"):
+        upsert(collection, COUNT)  # it would be acknowledged in a shard that nobody opens again
     with reopened(files, catalog) as again:
         assert ids(again) == set(range(COUNT))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from worker.flow.intake import Decoded
 from worker.flow.pipeline import Settings
 from worker.stages.chain import STAGES
 from worker.stages.stage import Batching
-from worker.transport.base import Record
 from worker.types import DeadLettered, Encoded, Gathered, Prepared
 
 RATES = dict.fromkeys(STAGES, 100.0)
@@ -59,14 +59,22 @@ def test_data_that_holds_no_posts_is_a_configuration_error(tmp_path: Path, conte
         own_posts(data, tmp_path, 3)
 
 
-def test_paced_source_delivers_one_record_after_the_other_and_notes_when() -> None:
+def test_paced_source_delivers_one_record_after_the_other_when_it_is_due() -> None:
     source = PacedSource([record(n) for n in range(3)], per_s=200.0)
-    delivered: list[Record] = []
+    delivered: dict[int, float] = {}
     while not source.exhausted():
-        delivered += source.poll(0.001)
-    times = [source.delivered_s[one.offset] for one in delivered]
-    assert [one.offset for one in delivered] == [0, 1, 2]
-    assert times[2] - times[0] >= 2 / 200.0
+        delivered |= {one.offset: time.perf_counter() for one in source.poll(0.001)}
+    assert list(delivered) == [0, 1, 2]
+    assert all(delivered[offset] >= due_s for offset, due_s in source.due_s.items())
+    assert source.due_s[2] - source.due_s[0] == pytest.approx(2 / 200.0)
+
+
+def test_a_record_that_is_taken_late_was_due_in_time() -> None:
+    source = PacedSource([record(n) for n in range(2)], per_s=1000.0)
+    source.poll(0.01)
+    time.sleep(0.05)
+    source.poll(0.01)
+    assert source.due_s[1] - source.due_s[0] == pytest.approx(1 / 1000.0)
 
 
 def test_every_stage_alone_gets_what_the_one_before_let_through() -> None:

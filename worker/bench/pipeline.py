@@ -68,7 +68,10 @@ def bench_pipeline(options: PipelineOptions, command: str) -> Report:
         ConfigError: the data, the model or an override cannot be used.
         WorkerError: the worker failed.
     """
-    with TemporaryDirectory(prefix="entityclip-bench-") as folder, ExitStack() as stack:
+    with (
+        TemporaryDirectory(prefix="entityclip-bench-", ignore_cleanup_errors=True) as folder,
+        ExitStack() as stack,
+    ):
         work = Path(folder)
         posts = _posts(options, work)
         url = stack.enter_context(answering_after(options.llm_latency_ms / 1000))
@@ -112,7 +115,7 @@ class _Bench:
             return one_by_one(pipeline.steps, decoded(records, pipeline.settings))[1:]
 
     def latencies(self, records: Sequence[Record], per_s: float) -> list[float]:
-        """Seconds from delivery to acknowledgement of each post, sorted; posts come at a steady rate."""
+        """Seconds from when each post was due to its acknowledgement, sorted; posts come at a steady rate."""
         source = PacedSource(records, per_s)
         seconds: list[float] = []
         with self._built(source) as built:
@@ -120,7 +123,7 @@ class _Bench:
             def emit(batch: Sequence[Outcome]) -> Sequence[Outcome]:
                 acknowledged = built.steps.emit(batch)
                 now_s = time.perf_counter()
-                seconds.extend(now_s - source.delivered_s[outcome.record.offset] for outcome in acknowledged)
+                seconds.extend(now_s - source.due_s[outcome.record.offset] for outcome in acknowledged)
                 return acknowledged
 
             Pipeline(source, replace(built.steps, emit=emit), settings=built.settings).run()
@@ -142,7 +145,7 @@ class _Bench:
             place.mkdir()
             (place / "posts.jsonl").write_bytes(b"".join((one.value or b"") + b"\n" for one in records))
             places["source"] = f"file:{place / 'posts.jsonl'}"
-        return load_config(None, {**self._overrides, **places})
+        return load_config(None, {**self._overrides, **places}, environ={})
 
 
 def _posts(options: PipelineOptions, work: Path) -> Path:

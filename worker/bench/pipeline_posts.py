@@ -91,20 +91,21 @@ class PacedSource:
         self._records, self._per_s = records, per_s
         self._begun_s: float | None = None
         self._next = 0
-        self.delivered_s: dict[int, float] = {}  # by offset, of `time.perf_counter`
+        self.due_s: dict[int, float] = {}  # by offset, of `time.perf_counter`
 
     def poll(self, timeout_s: float) -> Sequence[Record]:
         now_s = time.perf_counter()
         self._begun_s = now_s if self._begun_s is None else self._begun_s
         if self.exhausted():
             return []
-        until_due_s = self._begun_s + self._next / self._per_s - now_s
+        due_s = self._begun_s + self._next / self._per_s
+        until_due_s = due_s - now_s
         if until_due_s > 0:
             time.sleep(min(until_due_s, timeout_s))
             if until_due_s > timeout_s:
                 return []
         record = self._records[self._next]
-        self.delivered_s[record.offset] = time.perf_counter()
+        self.due_s[record.offset] = due_s  # a worker that comes for it late has made it wait
         self._next += 1
         return [record]
 

@@ -76,8 +76,8 @@ def sized_posts(
 ) -> list[RawPost]:
     """So many posts, in turns, with texts of about the wanted lengths.
 
-    The pictures come round; the texts' words do too, but begin elsewhere each time, so that no two posts have
-    the same text.
+    The pictures come round; the texts' words do too, but begin elsewhere each time, so that few posts share a
+    text.
 
     Args:
         caption_tokens, explanation_tokens: with SOT and EOT; 0 for the texts as they are.

@@ -84,7 +84,7 @@ class Metrics:
         )
         self.busy_ratio = self._gauge(
             "stage_busy_ratio",
-            "Share of the last 15 s in which a stage worked: the one near 1 is the bottleneck.",
+            "Share of the last 15 s in which a stage worked; prepare or encode near 1 is the bottleneck.",
             stage=stages,
         )
         self.queue_depth = self._gauge("stage_queue_posts", "Posts that wait for a stage.", stage=stages)

@@ -30,7 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SERVER_TIMEOUT_S = 10.0
-EMBEDDED_TIMEOUT_S = 120.0  # outlasts the stall while the embedded engine builds its search graph
+EMBEDDED_TIMEOUT_S = 120.0  # outlasts the copying of a large shard, for which writes wait
 _LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=30.0)
 _LONGEST_PAUSE_S = 300.0  # a server may well be back before the time it named
 _NOT_FATAL = {408, 429}

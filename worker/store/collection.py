@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import qdrant_edge as edge
+from pydantic_core import to_json
 from qdrant_client.http import models as m
 
 from worker.store import graphs, schema, translate
@@ -18,7 +19,8 @@ from worker.store.translate import BadRequest, Unsupported
 from worker.store.vectors import BadVector, checked
 
 _CONFIG_FILE = "collection.json"
-_PAYLOAD_BYTES = 3 << 10  # about what a point's payload and the engine's own fields take in memory
+_POINT_BYTES = 1 << 10  # about what the engine's own fields of a point take in memory
+_TIMES_JSON = 5  # as much as its JSON takes a payload in the engine's values
 _UPDATE_MODES = {
     None: edge.UpdateMode.Upsert,
     m.UpdateMode.UPSERT: edge.UpdateMode.Upsert,
@@ -35,6 +37,9 @@ class Collection:
         self._shard = shard
         self._building = threading.Lock()
         self._stop_building = threading.Event()
+        # Points written since the last build, roughly: the engine counts those that were replaced in a graph,
+        # or deleted from it, as indexed.
+        self._rewritten = 0
 
     @classmethod
     def create(cls, folder: Path, request: m.CreateCollection) -> None:
@@ -83,7 +88,8 @@ class Collection:
         ]
         condition = translate.filter_(only_if)
         operation = edge.UpdateOperation.upsert_points(rows, condition, _UPDATE_MODES[mode])
-        return self._shard.write(operation, self._bytes(len(rows)))
+        self._rewritten += len(rows)
+        return self._shard.write(operation, lambda: self._bytes([point.payload for point in points]))
 
     def update_vectors(self, points: Sequence[m.PointVectors], *, only_if: m.Filter | None) -> int:
         """Replace the named vectors given, leave the others and the payload."""
@@ -91,7 +97,8 @@ class Collection:
             edge.PointVectors(translate.point_id(point.id), self._named(point.vector)) for point in points
         ]
         operation = edge.UpdateOperation.update_vectors(rows, translate.filter_(only_if))
-        return self._shard.write(operation, self._bytes(len(rows)))
+        self._rewritten += len(rows)
+        return self._shard.write(operation, lambda: self._bytes([None] * len(rows)))
 
     def delete(self, selector: m.PointIdsList | m.FilterSelector) -> int:
         """Delete points by id or by filter."""
@@ -102,12 +109,14 @@ class Collection:
 
     def set_payload(self, request: m.SetPayload, *, overwrite: bool) -> int:
         """Merge fields into the payload of some points, or replace it."""
-        operation = edge.UpdateOperation
+        make = edge.UpdateOperation
         if request.points is not None and request.filter is None:
-            by_id = operation.overwrite_payload if overwrite else operation.set_payload
-            return self._shard.write(by_id(translate.point_ids(request.points), request.payload, request.key))
-        by_filter = operation.overwrite_payload_by_filter if overwrite else operation.set_payload_by_filter
-        return self._shard.write(by_filter(_either(request), request.payload, request.key))
+            by_id = make.overwrite_payload if overwrite else make.set_payload
+            operation = by_id(translate.point_ids(request.points), request.payload, request.key)
+        else:
+            by_filter = make.overwrite_payload_by_filter if overwrite else make.set_payload_by_filter
+            operation = by_filter(_either(request), request.payload, request.key)
+        return self._shard.write(operation, lambda: self._bytes([request.payload]))
 
     def delete_payload(self, request: m.DeletePayload) -> int:
         """Delete payload fields of some points."""
@@ -182,7 +191,7 @@ class Collection:
     def unoptimized(self) -> int:
         """Points whose vectors are not in a search graph yet and are scanned by every query."""
         info = self.info()
-        return max(0, info.points_count - info.indexed_vectors_count)
+        return max(info.points_count - info.indexed_vectors_count, min(self._rewritten, info.points_count))
 
     def build_graphs(self) -> None:
         """Put every vector that is worth it into a search graph, and merge segments.
@@ -194,15 +203,18 @@ class Collection:
             EngineError: the process must end.
         """
         with self._building:
+            rewritten = self._rewritten
             graphs.build(self._shard, self._stop_building)
+            self._rewritten -= rewritten
 
     def stop_building(self) -> None:
         """Give up what is being built, for good."""
         self._stop_building.set()
 
-    def _bytes(self, points: int) -> int:
-        """About what so many points take in memory, if they have every vector."""
-        return points * (4 * sum(params.size for params in self.vectors.values()) + _PAYLOAD_BYTES)
+    def _bytes(self, payloads: Sequence[object]) -> int:
+        """About what points with these payloads take in memory, if they have every vector."""
+        own = 4 * sum(params.size for params in self.vectors.values()) + _POINT_BYTES
+        return len(payloads) * own + _TIMES_JSON * len(to_json(payloads))
 
     def _named(self, vector: Any) -> dict[str, Any]:
         if not isinstance(vector, dict):

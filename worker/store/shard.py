@@ -11,6 +11,7 @@ A crash leaves the old shard or the whole new one; both hold every acknowledged 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -78,6 +79,7 @@ class Shard:
         self._flushed = 0
         self._journal: list[edge.UpdateOperation] | None = None
         self._journal_bytes = 0
+        self._is_lost = False  # it is unknown which shard the next process opens
 
     @classmethod
     def create(cls, collection: Path, config: edge.EdgeConfig) -> None:
@@ -101,11 +103,12 @@ class Shard:
             EngineError: the engine cannot read it.
         """
         folder = _current(collection)
+        engine = _load(folder)  # before anything is deleted
         sync_folder(collection)  # before the others go: the pointer must outlast a power cut
         for other in collection.iterdir():
             if _NAMES.fullmatch(other.name) and other != folder:
                 shutil.rmtree(other)
-        return cls(collection, _Open(_load(folder), folder))
+        return cls(collection, _Open(engine, folder))
 
     def close(self) -> None:
         """Flush and close; the shard is unusable afterwards. Waits for reads that are under way."""
@@ -128,23 +131,24 @@ class Shard:
             with self._readers_lock:
                 opened.readers -= 1
 
-    def write(self, operation: edge.UpdateOperation, bytes_: int = SMALL_BYTES) -> int:
+    def write(self, operation: edge.UpdateOperation, size: Callable[[], int] = lambda: SMALL_BYTES) -> int:
         """Apply and flush; give the number of the operation.
 
         Args:
-            bytes_: about what the operation takes in memory.
+            size: about how many bytes the operation takes in memory; asked only where it is kept.
         """
-        number = self.apply(operation, bytes_)
+        number = self.apply(operation, size)
         self._flush(number)
         return number
 
-    def apply(self, operation: edge.UpdateOperation, bytes_: int = SMALL_BYTES) -> int:
+    def apply(self, operation: edge.UpdateOperation, size: Callable[[], int] = lambda: SMALL_BYTES) -> int:
         """Apply without a flush of its own; the next one covers it."""
         with self._apply_lock:
+            self._check_known()
             engine_call(lambda: self._open.engine.update(operation), while_writing=True)
             self._applied += 1
             if self._journal is not None:
-                self._record(operation, bytes_)
+                self._record(operation, size())
             return self._applied
 
     def _record(self, operation: edge.UpdateOperation, bytes_: int) -> None:
@@ -155,10 +159,15 @@ class Shard:
         else:
             self._journal.append(operation)
 
+    def _check_known(self) -> None:
+        if self._is_lost:
+            raise EngineError("it is unknown which shard is current", while_writing=True)
+
     def _flush(self, number: int) -> None:
         with self._flush_lock:
             if self._flushed >= number:
                 return  # a flush that began after our update has covered it
+            self._check_known()
             reached = self._applied
             engine_call(self._open.engine.flush, while_writing=True)
             self._flushed = reached
@@ -223,7 +232,8 @@ class Shard:
                 self.check_copy(stop)
                 old = self._exchange(new)
         except BaseException:
-            new.engine.close()
+            with contextlib.suppress(EngineError):  # what went wrong first is told
+                engine_call(new.engine.close, while_writing=False)
             raise
         self._retire(old)
         _delete(old.folder)
@@ -235,8 +245,15 @@ class Shard:
 
     def discard(self, target: Path) -> None:
         """Delete a copy that is not to be used."""
-        if target != _current(self.collection):
+        if target != self._open.folder and self._serves_current():
             _delete(target)
+
+    def _serves_current(self) -> bool:
+        """Whether the next process opens what this one serves; False where that cannot be told."""
+        try:
+            return _current(self.collection) == self._open.folder
+        except (OSError, ValueError):
+            return False
 
     def _take(self, leave: int) -> list[edge.UpdateOperation]:
         # What is left is little, so the writers that wait for it do not wait long.
@@ -258,8 +275,9 @@ class Shard:
         try:
             replace_json(self.collection / _POINTER, {"shard": new.folder.name})
         except OSError as error:
-            if _current(self.collection) == self._open.folder:
+            if self._serves_current():
                 raise
+            self._is_lost = True
             raise EngineError(f"{self.collection / _POINTER}: {error}", while_writing=True) from error
         with self._readers_lock:
             old, self._open = self._open, new
@@ -270,7 +288,7 @@ class Shard:
     def _retire(self, opened: _Open) -> None:
         while opened.readers:
             time.sleep(_POLL_S)
-        opened.engine.close()
+        engine_call(opened.engine.close, while_writing=True)
 
 
 def engine_call(call: Callable[[], T], *, while_writing: bool) -> T:

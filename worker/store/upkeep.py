@@ -56,12 +56,11 @@ def optimize_when_due(collection: Collection, due: int) -> bool:
     Raises:
         Stopped, BuildFailed: no more points are in graphs than before.
     """
-    before = collection.info()
-    if before.points_count - before.indexed_vectors_count < due:
+    if collection.unoptimized() < due:
         return False
     collection.build_graphs()
     after = collection.info()
     _log.info("%d of %d points are in search graphs", after.indexed_vectors_count, after.points_count)
-    if after.indexed_vectors_count <= before.indexed_vectors_count:
+    if collection.unoptimized() >= due:
         raise BuildFailed("the engine found nothing that is worth a graph")
     return True

@@ -58,15 +58,18 @@ class MatchingHead:
         Returns:
             [B, D] float32, L2-normalised, and [B, `scalars`] float32; NaN where there is no vector.
         """
-        parts = [self._image_parts(part) for part in self._encoder.image_parts(pixels)]
-        if not parts:
-            return np.empty((0, self._encoder.dim), np.float32), np.empty((0, self.scalars), np.float32)
-        rows = torch.cat([part.row for part in parts]).float()
-        norms = rows.norm(dim=1, keepdim=True)
-        evidence, gate = (torch.cat([getattr(part, name) for part in parts]) for name in ("evidence", "gate"))
-        vectors: Vectors = (rows / norms).cpu().numpy()
-        vectors[~(np.abs(vectors).max(axis=1) > 0)] = np.nan
-        return vectors, torch.cat([norms, evidence.float(), gate.float()], dim=1).cpu().numpy()
+        with self._encoder.metered():
+            parts = [self._image_parts(part) for part in self._encoder.image_parts(pixels)]
+            if not parts:
+                return np.empty((0, self._encoder.dim), np.float32), np.empty((0, self.scalars), np.float32)
+            rows = torch.cat([part.row for part in parts]).float()
+            norms = rows.norm(dim=1, keepdim=True)
+            evidence, gate = (
+                torch.cat([getattr(part, name) for part in parts]) for name in ("evidence", "gate")
+            )
+            vectors: Vectors = (rows / norms).cpu().numpy()
+            vectors[~(np.abs(vectors).max(axis=1) > 0)] = np.nan
+            return vectors, torch.cat([norms, evidence.float(), gate.float()], dim=1).cpu().numpy()
 
     @torch.inference_mode()
     def logits(
@@ -89,20 +92,21 @@ class MatchingHead:
         Returns:
             [P] float32, logit of a match.
         """
-        result = np.empty(len(pairs), np.float32)
-        found = self._image_side(images, scalars)
-        by_text: dict[int, list[int]] = {}
-        for place, (text, _) in enumerate(pairs):
-            by_text.setdefault(text, []).append(place)
-        for batch in _batches(by_text):
-            parts = self._text_parts([texts[text] for text, _ in batch])
-            index = torch.zeros(len(batch), len(batch[-1][1]), dtype=torch.long)
-            for row, (_, places) in zip(index, batch, strict=True):
-                row[: len(places)] = torch.tensor([pairs[place][1] for place in places])
-            scores = self._scorer.logits(found, parts, index.to(found.row.device)).float().cpu().numpy()
-            for row, (_, places) in zip(scores, batch, strict=True):
-                result[places] = row[: len(places)]
-        return result
+        with self._encoder.metered():
+            result = np.empty(len(pairs), np.float32)
+            found = self._image_side(images, scalars)
+            by_text: dict[int, list[int]] = {}
+            for place, (text, _) in enumerate(pairs):
+                by_text.setdefault(text, []).append(place)
+            for batch in _batches(by_text):
+                parts = self._text_parts([texts[text] for text, _ in batch])
+                index = torch.zeros(len(batch), len(batch[-1][1]), dtype=torch.long)
+                for row, (_, places) in zip(index, batch, strict=True):
+                    row[: len(places)] = torch.tensor([pairs[place][1] for place in places])
+                scores = self._scorer.logits(found, parts, index.to(found.row.device)).float().cpu().numpy()
+                for row, (_, places) in zip(scores, batch, strict=True):
+                    result[places] = row[: len(places)]
+            return result
 
     def _image_parts(self, pixels: NDArray[np.uint8]) -> ImageParts:
         image = self._encoder.image_tensor(pixels)

@@ -28,7 +28,7 @@ _BYTE_TOKENS = 512  # 256 bytes, and the same at the end of a word
 _SPECIAL_TOKENS = ("<start_of_text>", "<end_of_text>")
 _FULL_VOCABULARY = 49408
 # Unlike open_clip's, a literal "<end_of_text>" in a text is plain text: else a post could cut itself short.
-_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_WORDS = r"'[sſ]|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _ID_TYPE: Final = "H"
 _ID_BYTES = 2  # ids are packed in memory: CLIP's 49,408 fit two bytes
 # Characters that ftfy never takes for mojibake, whatever stands beside them: printable ASCII without the
@@ -179,7 +179,7 @@ def _repaired(text: str) -> str:
     if (_INNOCENT.fullmatch(plain) or _is_sound(plain)) and unicodedata.is_normalized("NFC", plain):
         return plain.translate(_STRAIGHT_QUOTES)
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return text.replace("\u0345", "")  # CLIP's case-folding pattern skips this one mark
+    return text.replace("\u0345", " ")  # CLIP's case-folding pattern skips this one mark: it ends a word
 
 
 def _is_sound(text: str) -> bool:

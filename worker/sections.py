@@ -208,6 +208,7 @@ class EncodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         precision: of the matrix products; `auto` tries what the device offers and takes the quickest that
             gives the same vectors.
         compile: the model for a few fixed shapes at start; for a GPU, which must then warm up for minutes.
+            Where the matching head is asked, pictures go its way: in float32, and not compiled.
     """
 
     batch_size: Annotated[int, Meta(ge=1, le=4096)] = 64

@@ -156,7 +156,7 @@ def decode_picture(
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, limits)
             shrink = 1 if target is None else _shrink(image, target, longer_side)
-            with limits.budget.take(_cost(image, shrink)):
+            with limits.budget.take(_cost(image, data, shrink)):
                 return _load(image, data, shrink)
     except ImageError:
         raise
@@ -199,14 +199,23 @@ def _shrink(image: Image.Image, target: int, longer_side: int) -> int:
     return next(iter(fitting), 1)
 
 
-def _cost(image: Image.Image, shrink: int) -> int:
-    """Pixels to charge: a JPEG's decoder holds only those of the result, and what progressive ones need.
+def _cost(image: Image.Image, data: bytes, shrink: int) -> int:
+    """Pixels to charge: a JPEG's decoder holds only those of the result, and what several scans need.
 
     Their coefficients are two bytes a component, at full size.
     """
     pixels = image.width * image.height
     shrunk = pixels // shrink**2
-    return min(pixels, shrunk + pixels // 2) if image.info.get("progressive") else max(1, shrunk)
+    return min(pixels, shrunk + pixels // 2) if _in_scans(image, data) else max(1, shrunk)
+
+
+def _in_scans(image: Image.Image, data: bytes) -> bool:
+    """Whether a JPEG's decoder holds all coefficients: progressive, or components in scans of their own."""
+    if image.format not in ("JPEG", "MPO"):
+        return False
+    end = vars(image)["fp"].tell()  # Pillow has read up to the end of the first scan's header
+    scan = data.rfind(b"\xff\xda", max(0, end - 16), end)
+    return bool(image.info.get("progressive")) or scan < 0 or data[scan + 4] < len(image.getbands())
 
 
 def _load(image: Image.Image, data: bytes, shrink: int) -> Picture:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_MMAP_BYTES = 1 << 30  # larger blocks are mapped, and go back when they are freed
+_MMAP_BYTES = (1 << 30, 32 << 20)  # larger blocks are mapped; the second is all that an older glibc takes
 _KEPT_BYTES = 128 << 20  # freed memory at the end of the heap that is kept
 
 
@@ -23,5 +23,6 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    settings = ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, _MMAP_BYTES), (_M_TRIM_THRESHOLD, _KEPT_BYTES))
-    return all(mallopt(name, value) == 1 for name, value in settings)
+    settings = ((_M_ARENA_MAX, 1), (_M_TRIM_THRESHOLD, _KEPT_BYTES))
+    done = [mallopt(name, value) == 1 for name, value in settings]
+    return all(done) and any(mallopt(_M_MMAP_THRESHOLD, most) == 1 for most in _MMAP_BYTES)

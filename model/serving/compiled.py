@@ -77,7 +77,8 @@ class CompiledTowers:
         towers: on their final device and in their final precision; not changed afterwards.
         image: one picture as it will come, without the batch; any values. Gives shape, dtype and device.
         context: most tokens of a text.
-        rows: most pictures or texts in a batch.
+        rows: most pictures in a batch.
+        text_rows: most texts in a batch; None for as many.
         tokens: most padded tokens in a batch of texts before it is padded to its bucket; None for no limit.
         prepare: what is done to pictures before the image tower, compiled with it, such as normalising uint8.
         backend: of `torch.compile`.
@@ -94,6 +95,7 @@ class CompiledTowers:
         image: Tensor,
         context: int,
         rows: int,
+        text_rows: int | None = None,
         tokens: int | None = None,
         prepare: Tower | None = None,
         backend: str = "inductor",
@@ -108,7 +110,7 @@ class CompiledTowers:
         self.precision = towers.precision
         ids = torch.zeros(0, dtype=torch.long, device=image.device)
         self.image_buckets = tuple((count, *image.shape) for count in row_buckets(rows))
-        self.text_buckets = text_buckets(rows, context, tokens)
+        self.text_buckets = text_buckets(text_rows or rows, context, tokens)
         self._image = _compile(image_features, self.image_buckets, image, backend, (0,) if dynamic else ())
         self._text = _compile(text_features, self.text_buckets, ids, backend, (0, 1) if dynamic else ())
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+_SPANS = 64  # more calls than overlap
 
 
 class DeviceMeter:
@@ -24,7 +27,8 @@ class DeviceMeter:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._lock = threading.Lock()
-        self._seconds = self._until = 0.0
+        self._seconds = 0.0
+        self._spans: deque[tuple[float, float]] = deque(maxlen=_SPANS)  # counted, apart, their ends rising
         self._own = threading.local()
 
     @contextmanager
@@ -55,7 +59,12 @@ class DeviceMeter:
         return stream
 
     def _add(self, seconds: float) -> None:
-        now = time.perf_counter()
         with self._lock:
-            self._seconds += max(0.0, now - max(self._until, now - seconds))
-            self._until = max(self._until, now)
+            now = time.perf_counter()
+            begun = now - seconds
+            self._seconds += seconds
+            while self._spans and self._spans[-1][1] > begun:
+                start, end = self._spans.pop()
+                self._seconds -= end - max(start, begun)
+                begun = min(begun, start)
+            self._spans.append((begun, now))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -162,6 +163,10 @@ class Encoder:
         self.encode_images(np.zeros((1, self.image_size, self.image_size, 3), np.uint8))
         self.encode_texts(["warm-up"])
 
+    def metered(self) -> AbstractContextManager[None]:
+        """For work of the same model beside the towers: on this thread's stream, and counted."""
+        return self._meter.stream()
+
     def device_seconds(self) -> float:
         """How long the device has computed for this encoder so far."""
         return self._meter.seconds()
@@ -174,6 +179,7 @@ class Encoder:
             image=torch.zeros(3, self.image_size, self.image_size, device=self.device),
             context=self.tokenizer.context_length,
             rows=self._image_rows(),
+            text_rows=self.limits.rows,
             tokens=self.limits.tokens,
         )
 

@@ -64,7 +64,7 @@ def choose_precision(backbone: CLIP, device: torch.device) -> PrecisionChoice:
         cosine[name] = min(_worst_cosine(*pair) for pair in zip(vectors, reference, strict=True))
         seconds[name] = min(_timed(towers, image, text, device) for _ in range(_ROUNDS))
     exact = [name for name in seconds if cosine[name] >= LEAST_COSINE]
-    return PrecisionChoice(min(exact, key=seconds.__getitem__), seconds, cosine)
+    return PrecisionChoice(min(exact, key=seconds.__getitem__, default="fp32"), seconds, cosine)
 
 
 def _inputs(backbone: CLIP, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torchvision import transforms
 
+from model.pictures import decode as decode_pictures
 from model.pictures.decode import (
     ImageError,
     ImageLimits,
@@ -274,3 +275,29 @@ def test_decoding_waits_for_its_share_of_the_budget() -> None:
             with pytest.raises(TimeoutError):
                 waiting.result(0.1)
         assert waiting.result(10).size == (64, 48)
+
+
+def _in_three_scans(side: int) -> bytes:
+    """A sequential JPEG whose components come one after the other: its decoder holds all coefficients."""
+    sequential = io.BytesIO()
+    Image.new("RGB", (side, side), "teal").save(sequential, "JPEG", subsampling=0)
+    data = sequential.getvalue()
+    at = data.index(b"\xff\xda")
+    header, tail = data[:at], data[at:]
+    assert tail[4] == 3
+    return header + b"\xff\xda" + bytes((0, 8, 1, 1, 0, 0, 63, 0)) + tail[14:]
+
+
+def test_a_jpeg_in_several_scans_is_charged_for_its_coefficients() -> None:
+    with Image.open(io.BytesIO(plain := _jpeg_file(512))) as image:
+        at_once = decode_pictures._cost(image, plain, 8)
+    with Image.open(io.BytesIO(scans := _in_three_scans(512))) as image:
+        one_by_one = decode_pictures._cost(image, scans, 8)
+    assert at_once == 64 * 64
+    assert one_by_one == 64 * 64 + 512 * 512 // 2
+
+
+def _jpeg_file(side: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), "teal").save(file, "JPEG")
+    return file.getvalue()

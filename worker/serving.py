@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -130,9 +131,9 @@ def open_serving(config: Config, checkpoints: Sequence[Checkpoint], stack: ExitS
     ids = [checkpoint.model_id for checkpoint in checkpoints]
     if len(set(ids)) < len(ids):
         raise ConfigError(f"`model` and `next_model` are the same model, {ids[0]}")
+    opening = stack.enter_context(_opening_store(config))
     encoders = [open_encoder(checkpoint, config) for checkpoint in checkpoints]
-    store = open_store(config.store, api_key=config.store_api_key, timeout_s=config.store_timeout_s)
-    stack.enter_context(closing(store))
+    store = opening.result()
     models = []
     for checkpoint, encoder in zip(checkpoints, encoders, strict=True):
         beside = next((id_ for id_ in ids if id_ != checkpoint.model_id), None)
@@ -142,6 +143,20 @@ def open_serving(config: Config, checkpoints: Sequence[Checkpoint], stack: ExitS
     for model in models[1:]:
         model.index.create_collection()
     return Serving(store, config.alias, models)
+
+
+@contextmanager
+def _opening_store(config: Config) -> Iterator[Future[Store]]:
+    """The store, opened while the models warm up: an embedded one takes seconds to start. Closes it again."""
+    with ThreadPoolExecutor(1, thread_name_prefix="store") as pool:
+        opening = pool.submit(
+            open_store, config.store, api_key=config.store_api_key, timeout_s=config.store_timeout_s
+        )
+        try:
+            yield opening
+        finally:
+            if opening.exception() is None:
+                opening.result().close()
 
 
 def load_checkpoint(model: str) -> Checkpoint:

@@ -37,8 +37,8 @@ from worker.cli import (
 from worker.errors import ExitCode, WorkerError
 from worker.printable import one_line
 
-# Objects until the garbage collector looks: importing torch makes half a million, none of them garbage, and with
-# the default of 700 a third of the start is spent looking at them.
+# Objects until the garbage collector looks: importing torch makes half a million, none of them garbage, and
+# with the default of 700 a third of the start is spent looking at them.
 _COLLECT_AFTER = 50_000
 DEBUG_VARIABLE = "ENTITYCLIP_TEST_TRACEBACK"
 

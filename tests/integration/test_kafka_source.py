@@ -408,7 +408,7 @@ def test_a_batch_that_was_damaged_on_the_brokers_disk_is_named(own_kafka: Broker
 # -- a broker that goes away ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["stop", "kill"])
+@pytest.mark.parametrize("how", [pytest.param("stop", marks=pytest.mark.slow), "kill"])
 def test_nothing_is_lost_when_the_broker_goes_and_comes_back(own_kafka: Broker, how: str) -> None:
     config, topic = settings(own_kafka, poll_records=20), new_topic()
     fill(config, topic, numbered(200))

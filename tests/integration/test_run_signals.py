@@ -61,7 +61,7 @@ def test_ctrl_c_while_loading_is_code_130(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (130, "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_while_everything_is_closed_does_not_cut_that_short(tmp_path: Path, number: int) -> None:
     ended = run(tmp_path, "closing", number)
     assert "in close" in ended.stdout

@@ -184,6 +184,7 @@ def torchrun(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_with_an_interrupted_run_as_one_would_have(
     arguments: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +211,7 @@ def test_two_processes_go_on_with_an_interrupted_run_as_one_would_have(
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=2e-4)
 
 
+@pytest.mark.slow
 def test_an_error_of_the_first_process_ends_all_with_one_line(
     arguments: Callable[..., list[str]], tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ def build_pipeline(
             metrics.serves(checkpoint.model_id)
         models = open_serving(config, checkpoints, stack)
         metrics.watch_device(models.device_seconds)
+        models.watch_store(metrics.store_called)
         media = _open_media(config.media_store)  # after the store, in whose folder it may lie
         checks = _retention(config, models, metrics, media, stack)
         checks.append(stack.enter_context(models.announcement()).check)

@@ -29,7 +29,7 @@ from worker.stages.dual import (
 from worker.stages.encode import Encode
 from worker.stages.index import Index
 from worker.stages.match import Match
-from worker.store.client import Store, open_store
+from worker.store.client import Store, Watch, open_store
 from worker.transport.base import Record
 from worker.types import Encoded, TakeDown
 
@@ -85,6 +85,10 @@ class Serving:
     def device_seconds(self) -> float:
         """How long the device has computed so far."""
         return sum(model.encoder.device_seconds() for model in self.models)
+
+    def watch_store(self, watch: Watch) -> None:
+        """Say who is told of each call of the store."""
+        self._store.watch = watch
 
     def announcement(self) -> Announcement:
         """The worker's place on the roster; to be opened."""

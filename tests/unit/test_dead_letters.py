@@ -23,13 +23,13 @@ from worker.dead_letters import (
     letter_of,
     message_bytes,
     read_dead_letters,
-    worker_version,
 )
 from worker.dead_letters.reads import Selection
 from worker.endpoints import open_dead_letter_file
 from worker.errors import ConfigError, Reason
 from worker.transport.base import Headers, Partition, Record
 from worker.types import DeadLettered
+from worker.version import worker_version
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 RECORD = Record(Partition("posts.jsonl", 0), 3, None, b"not json", (("trace", b"abc"),))

@@ -55,7 +55,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from worker.dead_letters import worker_version
+        from worker.version import worker_version
 
         typer.echo(f"entityclip {worker_version()}")
         raise typer.Exit

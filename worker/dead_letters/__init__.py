@@ -15,7 +15,6 @@ from worker.dead_letters.letter import (
     key_of_line,
     letter_of,
     message_bytes,
-    worker_version,
 )
 from worker.dead_letters.reads import read_dead_letters
 
@@ -28,5 +27,4 @@ __all__ = [
     "letter_of",
     "message_bytes",
     "read_dead_letters",
-    "worker_version",
 ]

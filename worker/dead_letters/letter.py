@@ -18,13 +18,12 @@ from __future__ import annotations
 import hashlib
 from base64 import b64decode, b64encode
 from datetime import datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 
 from worker.transport.base import Headers, Message, Partition, Record
 from worker.types import DeadLettered
+from worker.version import worker_version
 
 _DETAIL_CHARACTERS = 500
 _RECORD_BYTES = 128  # of a record beside its parts: at least what Kafka's own headers take
@@ -191,15 +190,6 @@ def key_of_line(line: bytes) -> bytes:
         ValueError: it is none.
     """
     return msgspec.json.decode(line, type=DeadLetterLine).key.encode()
-
-
-@cache
-def worker_version() -> str:
-    """The installed version of this package."""
-    try:
-        return version("entityclip")
-    except PackageNotFoundError:  # a checkout that was never installed
-        return "unknown"
 
 
 def _source_headers(letter: DeadLettered) -> Headers:

@@ -6,12 +6,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from worker.errors import Reason
 from worker.types import DeadLettered, Direction, ExplanationStatus, Matched, Outcome
+from worker.version import worker_version
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # half of the page, and nobody asks for them
 
@@ -32,6 +40,7 @@ LLM_RESULTS: Final = (
 CACHE_RESULTS: Final = ("hit", "unknown", "miss", "waited")  # waited: another call had asked the same
 FETCH_RESULTS: Final = ("fetched", "cached", "refused", "unavailable", "too_large", "no_image")
 TOKEN_KINDS: Final = ("prompt", "completion")
+STORE_CALLS: Final = ("upsert", "ask", "retrieve", "delete", "count", "other")  # ask: a batch of searches
 REDIS_USES: Final = ("explanations", "attempts", "budget", "emitted")
 _SCORES: Final = tuple(step / 20 for step in range(1, 21))
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -48,6 +57,7 @@ class Metrics:
 
     def __init__(self, stages: Sequence[str] = ()) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # memory, open files, when it began: `process_…`
         self._count_posts(stages)
         self._count_waiting()
         self._count_dependencies()
@@ -118,6 +128,8 @@ class Metrics:
         )
         self.ready = self._gauge("ready", "1 while the worker is ready.")
         self.model = self._gauge("model_info", "1, labelled with the model that serves.", model_id=())
+        build = self._gauge("build_info", "1, labelled with the worker's version.", version=())
+        build.labels(worker_version()).set(1)
 
     def _count_dependencies(self) -> None:
         self.rebalances = self._counter(
@@ -126,6 +138,12 @@ class Metrics:
         self.rebuilds = self._counter("client_rebuilds", "Kafka clients built anew.", client=CLIENTS)
         self.redis_failures = self._counter(
             "redis_failures", "Calls of Redis that failed; work went on.", use=REDIS_USES
+        )
+        self.store_seconds = self._histogram(
+            "store_seconds", "Seconds of one call of the vector store.", _SECONDS, call=STORE_CALLS
+        )
+        self.store_failures = self._counter(
+            "store_failures", "Calls of the vector store that failed or were refused.", call=STORE_CALLS
         )
         self.explanations = self._counter(
             "explanations", "Posts by where their explanation came from.", status=list(ExplanationStatus)
@@ -163,6 +181,12 @@ class Metrics:
     def serves(self, model_id: str) -> None:
         """Say which model it is."""
         self.model.labels(model_id).set(1)
+
+    def store_called(self, call: str, seconds: float, failed: bool) -> None:
+        """Count one call of the vector store."""
+        name = call if call in STORE_CALLS else "other"
+        self.store_seconds.labels(name).observe(seconds)
+        self.store_failures.labels(name).inc(failed)
 
     def count(self, outcome: Outcome) -> None:
         """Count an outcome that is acknowledged, and what it holds."""

@@ -12,6 +12,7 @@ import json
 import math
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ from worker.store.process import StoreProcess
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Watch = Callable[[str, float, bool], None]  # name of a call, seconds it took, whether it failed
 
 SERVER_TIMEOUT_S = 10.0
 EMBEDDED_TIMEOUT_S = 120.0  # outlasts the copying of a large shard, for which writes wait
@@ -90,11 +92,12 @@ class Store:
     """An open store. Thread-safe; close it, or use it as a context manager.
 
     Make requests through `call`, which maps errors and, after a lost connection to an embedded
-    store, starts its process anew before the next request.
+    store, starts its process anew before the next request. `watch` is told of each, on its thread.
     """
 
     def __init__(self, target: str, *, api_key: str | None, timeout_s: float | None, create: bool) -> None:
         self.target = target
+        self.watch: Watch | None = None
         self._lost = threading.Event()
         self._process: StoreProcess | None = None
         if target.startswith(("http://", "https://")):
@@ -136,8 +139,18 @@ class Store:
             TransientError: the store cannot be reached or is overloaded; call again later.
             FatalError: the store refuses (`Refused`), or its answer cannot be read.
         """
-        if self._lost.is_set():
-            self.ensure()
+        begun_s, failed = time.perf_counter(), True
+        try:
+            if self._lost.is_set():
+                self.ensure()
+            answer = self._mapped(function, *args, **kwargs)
+            failed = False
+            return answer
+        finally:
+            if self.watch is not None:
+                self.watch(function.__name__, time.perf_counter() - begun_s, failed)
+
+    def _mapped(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
         except ResourceExhaustedResponse as error:

@@ -1,0 +1,1 @@
+"""What stands in `deploy/`: rendered, checked by the tools of its field, and run."""

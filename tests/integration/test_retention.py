@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from tests.ports import free_port
 from worker.errors import FatalError, TransientError
 from worker.index import Point, VectorIndex
 from worker.media import MediaStore
@@ -97,10 +97,7 @@ def test_it_sweeps_as_soon_as_it_is_open_and_then_again(index: VectorIndex) -> N
 
 
 def test_a_store_that_is_away_is_tried_again() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with closing(VectorIndex(open_store(f"http://127.0.0.1:{port}"), "a", "m", 4)) as away:
+    with closing(VectorIndex(open_store(f"http://127.0.0.1:{free_port()}"), "a", "m", 4)) as away:
         retention = Retention(away, DAYS, Metrics(), interval_s=0.01)
         with capture_logs() as logs, retention:
             wait_until(lambda: [line["event"] for line in logs].count("retention is put off") > 1)

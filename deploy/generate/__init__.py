@@ -1,0 +1,1 @@
+"""Writes the generated files of `deploy/`: `python -m deploy.generate`."""

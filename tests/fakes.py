@@ -112,6 +112,7 @@ class MemorySource:
         self.pauses = 0
         self.polls_while_paused = 0
         self.poll_failures = 0
+        self.silence = ""
         self.commit_failures = 0
         self.mark_failures = 0
         self.notes: dict[Partition, str] = {}
@@ -162,6 +163,9 @@ class MemorySource:
 
     def epoch(self, partition: Partition) -> int | None:
         return self.epochs.get(partition)
+
+    def away(self) -> str:
+        return self.silence
 
     def exhausted(self) -> bool:
         return not self._endless and self._next >= len(self._records)

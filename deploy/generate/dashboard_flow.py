@@ -60,15 +60,20 @@ THROUGHPUT: Final = Row(
         ),
         Panel(
             "Time paused",
-            "Share of the time in which a worker takes no further records, since enough are in flight. "
-            "Good: anything while it catches up, else near 0. Near 100 % with idle stages: a dependency "
-            "is away.",
+            "Share of the time in which a worker takes no further records, since enough are in flight, or "
+            "in which Kafka does not answer it (away). Good: anything while it catches up, else near 0; "
+            "away never. Near 100 % with idle stages: a dependency is away.",
             SHARE,
             (
                 Query(
                     f"avg by (instance) ("
                     f"avg_over_time({select('entityclip_source_paused')}[$__rate_interval]))",
                     "{{instance}}",
+                ),
+                Query(
+                    f"avg by (instance) ("
+                    f"avg_over_time({select('entityclip_source_away')}[$__rate_interval]))",
+                    "{{instance}} away",
                 ),
             ),
             top=1,

@@ -450,6 +450,23 @@ def test_a_broker_that_hangs_holds_up_neither_poll_nor_close(own_kafka: Broker) 
     assert source.epoch(records[0].partition) is None
 
 
+def test_brokers_that_went_silent_are_noticed_and_their_return_too(
+    own_kafka: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.transport.kafka.source._SILENT_S", 1.0)
+    config, topic = settings(own_kafka), new_topic()
+    fill(config, topic, numbered(5))
+    source = KafkaSource(config, topic, Metrics())
+    records = take(source, 5)
+    assert source.away() == ""
+    for go, come_back in ((own_kafka.freeze, own_kafka.thaw), (own_kafka.kill, own_kafka.start)):
+        go()
+        poll_until(lambda: topic in source.away(), [source], records)
+        come_back()
+        poll_until(lambda: not source.away(), [source], records)
+    source.close()
+
+
 def test_no_broker_at_all_is_said_so(own_kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.transport.kafka.connection._CONNECT_S", 2.0)
     config = settings(own_kafka)

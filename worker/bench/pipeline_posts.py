@@ -130,6 +130,9 @@ class PacedSource:
     def lag(self) -> Mapping[Partition, int]:
         return {}
 
+    def away(self) -> str:
+        return ""
+
     def exhausted(self) -> bool:
         return self._next >= len(self._records)
 

@@ -134,6 +134,7 @@ class Pipeline:
         self._paused = False
         self._poll_at_s = 0.0
         self._poll_pause_s = 0.0
+        self._source_away: int | None = None  # the health token of the wait for it
         self._figures = Figures(self._metrics)
 
     def stop(self) -> None:
@@ -146,6 +147,7 @@ class Pipeline:
 
         Raises:
             FatalError: a stage failed (it is named) or the source cannot go on; nothing more was committed.
+            Crash: it was stopped while a stage hung (`Health.alive`); what was finished is committed.
             TransientError: the last commit was not recorded.
         """
         begun_s = time.monotonic()
@@ -156,8 +158,11 @@ class Pipeline:
             while not self._is_done():
                 self._turn()
             self._chain.check()
+            is_alive, reasons = self._health.alive()
             deadline_s = time.monotonic() + self.settings.drain_deadline_s
             self._committer.commit_rest(self._drain_until_s or deadline_s, lambda: self._stops > 1)
+            if not is_alive:  # what it hangs at may hang every process that takes it up beside others
+                raise Crash(f"stopped while it hung: {'; '.join(reasons)}")
             self._intake.forgive()
         except WorkerError as error:
             if not isinstance(error, Crash):
@@ -200,6 +205,7 @@ class Pipeline:
         self._in_chain -= self._chain.take_back()
         self._source.pause()
         self._paused = True
+        self._source_is_back()  # nobody waits for it any more
         if self._poll_pause_s:
             self._poll_at_s = math.inf  # a source that is away may hold us up for longer than there is time
 
@@ -221,14 +227,32 @@ class Pipeline:
             is_draining = self._drain_until_s is not None
             self._poll_at_s = math.inf if is_draining else time.monotonic() + self._poll_pause_s
             log.warning("source away", error=str(error), retry_in_s=self._poll_pause_s)
+            if not is_draining:
+                self._note_source_away(str(error))
             return
         self._poll_pause_s = 0.0
+        if reason := self._source.away():
+            self._note_source_away(reason)
+        else:
+            self._source_is_back()
         for record in records:
             self._tracker.delivered(record)
         self._metrics.posts.inc(len(records))
         self._intake.offer(records)
         if self._drain_until_s is None:
             self._start()
+
+    def _note_source_away(self, reason: str) -> None:
+        if self._source_away is None:
+            self._source_away = self._health.begin("poll")
+            self._metrics.source_away.set(1)
+        self._health.waiting(self._source_away, reason, self._poll_pause_s)
+
+    def _source_is_back(self) -> None:
+        if self._source_away is not None:
+            self._health.end(self._source_away)
+            self._source_away = None
+            self._metrics.source_away.set(0)
 
     def _start(self) -> None:
         for work in self._intake.start():

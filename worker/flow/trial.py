@@ -83,6 +83,9 @@ class OneRecord:
     def lag(self) -> Mapping[Partition, int]:
         return {}
 
+    def away(self) -> str:
+        return ""
+
     def exhausted(self) -> bool:
         return not self._left
 

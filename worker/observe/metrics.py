@@ -116,6 +116,7 @@ class Metrics:
         self.in_flight_posts = self._gauge("in_flight_posts", "Posts admitted that have no outcome yet.")
         self.in_flight_bytes = self._gauge("in_flight_bytes", "Bytes charged for the posts in flight.")
         self.paused = self._gauge("source_paused", "1 while the source is paused by back-pressure.")
+        self.source_away = self._gauge("source_away", "1 while the source cannot be read or does not answer.")
         self.commits = self._counter("commits", "Commits the source has recorded.")
         self.oldest_uncommitted = self._gauge(
             "oldest_uncommitted_seconds", "Age of the record that holds up commits the longest."

@@ -89,6 +89,12 @@ class Source(Protocol):
     def lag(self) -> Mapping[Partition, int]:
         """Records that are there and not yet delivered, as far as known; empty for files. Does not block."""
 
+    def away(self) -> str:
+        """Why nothing can come just now, in one line, where `poll` itself does not fail; empty where it can.
+
+        Does not block.
+        """
+
     def exhausted(self) -> bool:
         """True once everything was delivered and no more can come (files; never a topic)."""
 

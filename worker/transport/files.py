@@ -106,6 +106,9 @@ class FileSource:
     def lag(self) -> Mapping[Partition, int]:
         return {}
 
+    def away(self) -> str:
+        return ""
+
     def exhausted(self) -> bool:
         while self._left and self._readers[self._left[0]].at_end():
             self._left.popleft()

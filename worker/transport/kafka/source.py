@@ -39,6 +39,7 @@ from worker.transport.kafka.topics import ensure_topic
 _COMMIT_S = 5.0
 _ADOPT_S = 5.0
 _MEASURE_S = 1.0
+_SILENT_S = 10.0  # a partition that changes its leader is silent for less
 _CLEAN_S = 1.5
 
 log = structlog.stdlib.get_logger("worker.kafka")
@@ -68,12 +69,13 @@ class KafkaSource:
         released: Callable[[str], str] = lambda note: "",
     ) -> None:
         ensure_topic(config, topic)
-        self._group = config.group
+        self._group, self._topic = config.group, topic
         self._latest = config.auto_offset_reset == "latest"
         self._start_at, self._until, self._released = start_at, until, released
         self._assignment = Assignment(metrics)
         self._paused = False
         self._measure_at_s = 0.0
+        self._silent_since_s: float | None = None  # since when no broker has said where partitions end
         self._member = GroupConsumer(config, topic, metrics, self._assignment, released)
 
     # -- delivery -----------------------------------------------------------------------------
@@ -127,6 +129,12 @@ class KafkaSource:
             for partition, owned in self._assignment.items()
             if owned.end is not None
         }
+
+    def away(self) -> str:
+        """Whether no broker has answered for a while: the client itself waits for ever, and says nothing."""
+        if self._silent_since_s is None or time.monotonic() - self._silent_since_s < _SILENT_S:
+            return ""
+        return f"Kafka: nobody has told for {_SILENT_S:g} s or longer where topic {self._topic} ends"
 
     def exhausted(self) -> bool:
         """True once all partitions of ours were delivered up to `until`; never without it."""
@@ -285,6 +293,8 @@ class KafkaSource:
         adopted = {
             to_place(partition): owned for partition, owned in self._assignment.items() if owned.adopted
         }
+        if not adopted:
+            self._silent_since_s = None
         if now < self._measure_at_s or not adopted:
             return
         self._measure_at_s = now + _MEASURE_S
@@ -292,7 +302,9 @@ class KafkaSource:
             ends = consumer.end_offsets(list(adopted), timeout_ms=_MEASURE_S * 500)
         except KafkaError as error:
             log.debug("ends of partitions not known", error=describe(error))
+            self._silent_since_s = self._silent_since_s or now
             return
+        self._silent_since_s = None
         over = self._until is not None and datetime.now(UTC) >= self._until
         for place, owned in adopted.items():
             owned.end = ends[place]

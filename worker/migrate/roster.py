@@ -20,13 +20,13 @@ from typing import Self
 import structlog
 from qdrant_client.http import models as m
 
-from worker.errors import FatalError, TransientError, WorkerError
+from worker.errors import FatalError, TransientError
 from worker.index import alias_target, collection_name
 from worker.store.client import Refused, Store
 
 _BEAT_S = 10.0
 GONE_S = 60.0
-_LEAVE_S = 1.0
+_LEAVE_S = 5.0
 _CONFLICT = 409
 _PAGE = 1000
 _VECTORS = {"beat": m.VectorParams(size=1, distance=m.Distance.DOT)}
@@ -112,11 +112,9 @@ class Announcement:
     ) -> None:
         """Take it off; a store that is away finds out after a minute."""
         self._leave.set()
-        self._thread.join(_LEAVE_S)
-        try:
-            self._call_delete(m.PointIdsList(points=[self._id]))
-        except WorkerError as failure:
-            log.warning("still on the roster for a minute", error=str(failure))
+        self._thread.join(_LEAVE_S)  # its last call may take as long as the store's timeout
+        if self._thread.is_alive():
+            log.warning("still on the roster for a minute", error="the store does not answer")
 
     def check(self) -> None:
         """Any thread; does not block.
@@ -150,12 +148,20 @@ class Announcement:
         self._store.call(self._store.client.upsert, self._control, [point], wait=True)
 
     def _run(self) -> None:
+        try:
+            self._renew()
+            self._leave.wait()  # also after a failure: the worker still writes until it has ended
+            self._call_delete(m.PointIdsList(points=[self._id]))
+        except BaseException as error:  # the thread's root; at the end the store may be closed under it
+            log.warning("still on the roster for a minute", error=str(error))
+
+    def _renew(self) -> None:
         while not self._leave.wait(self._beat_s):
             try:
                 self.beat()
             except TransientError as error:
                 log.warning("not renewed on the roster", error=str(error))
-            except BaseException as error:  # the thread's root
+            except BaseException as error:
                 if not self._leave.is_set():  # otherwise the store was closed under it
                     self._failure = error
                 return

@@ -86,6 +86,7 @@ def test_sigterm_while_a_dependency_does_not_answer_needs_no_sigkill(
         assert end.sent == "SIGTERM"
         assert end.status in (0, ExitCode.UNAVAILABLE)  # 69: the last commit was not recorded
     with Kubelet(pod(cluster, store), tmp_path / "log", seconds_each=0.05) as kubelet:
+        kubelet.wait_for("ready", READY_S)
         cluster.wait_for_outcomes(len(cluster.records(POSTS)), READY_S)
         assert kubelet.stop().status == 0
     assert cluster.records(DEAD) == []

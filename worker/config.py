@@ -40,6 +40,7 @@ _SECRETS = ("store_api_key", "kafka.ssl_key_password", "kafka.sasl_password", "l
 _URLS = ("store", "media_store", "redis.url", "llm.base_url")  # may hold a password
 Moment = Annotated[datetime, Meta(tz=True)]
 _PASSWORD = re.compile(r"(//)[^/@]*@")
+_SECRET_PARAMETER = re.compile(r"([?&][\w.-]*(?:password|secret|token|key)=)[^&#\s]*", re.IGNORECASE)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,8 +116,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def without_passwords(text: str) -> str:
-    """The text with the user and password of every URL in it replaced by ***."""
-    return _PASSWORD.sub(r"\1***@", text)
+    """The text with the user and password of every URL in it, and secret parameters, replaced by ***."""
+    return _SECRET_PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1***@", text))
 
 
 def _change(fields: dict[str, Any], name: str, change: Callable[[str], str]) -> None:

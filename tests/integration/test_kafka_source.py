@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
+from kafka.errors import KafkaTimeoutError
 
 from tests.kafka.broker import Broker
 from tests.kafka.helpers import (
@@ -464,6 +465,28 @@ def test_brokers_that_went_silent_are_noticed_and_their_return_too(
         poll_until(lambda: topic in source.away(), [source], records)
         come_back()
         poll_until(lambda: not source.away(), [source], records)
+    source.close()
+
+
+def test_brokers_that_deliver_are_not_away_though_the_ends_of_partitions_cannot_be_had(
+    kafka: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_leader(*args: object, **kwargs: object) -> None:
+        raise KafkaTimeoutError("one of the partitions has no leader")
+
+    monkeypatch.setattr("worker.transport.kafka.source._SILENT_S", 0.0)
+    config, topic = settings(kafka), new_topic()
+    source = KafkaSource(config, topic, Metrics())
+    poll_until(lambda: bool(source.lag()), [source])
+    consumer = source._member.current
+    assert consumer is not None
+    monkeypatch.setattr(consumer, "end_offsets", no_leader)
+    poll_until(lambda: source.away() != "", [source])
+    fill(config, topic, numbered(5))
+    polled = 0
+    while not polled:
+        polled = len(source.poll(0.5))
+        assert not (polled and source.away())
     source.close()
 
 

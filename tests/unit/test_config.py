@@ -80,6 +80,19 @@ def test_secret_is_not_printed() -> None:
     assert shown["store_api_key"] == "***"
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:hunter2@redis:6379/0", "redis://***@redis:6379/0"),
+        ("redis://redis:6379/0?password=hunter2&db=1", "redis://redis:6379/0?password=***&db=1"),
+        ("https://llm.example.org/v1?api-key=hunter2", "https://llm.example.org/v1?api-key=***"),
+        ("redis://redis:6379/0?db=1", "redis://redis:6379/0?db=1"),
+    ],
+)
+def test_what_is_secret_in_an_address_is_not_shown(url: str, shown: str) -> None:
+    assert load_config(None, {"redis.url": url}, environ={}).redacted()["redis"]["url"] == shown
+
+
 @pytest.mark.parametrize("name", ["source", "media_store", "redis.url"])
 def test_a_nul_character_is_refused_where_it_stands(name: str) -> None:
     """No path and no address may hold one; most of what takes them would break off with another error."""

@@ -103,6 +103,8 @@ class KafkaSource:
             self._rest()
             # Nothing that asks the broker may come after this: its failure would lose what was polled.
             polled = consumer.poll(timeout_ms=timeout_s * 1000)
+            if polled:
+                self._silent_since_s = None  # one partition without a leader hides the ends of all of them
             self._reconcile(consumer)
         except Exception as error:  # whatever broke in the client's thread, or killed it, is raised here
             raise self._member.broke(error) from error

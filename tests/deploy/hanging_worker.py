@@ -16,7 +16,6 @@ from worker.flow import trial
 
 HANG = "hang for ever"
 ONCE_VARIABLE = "ENTITYCLIP_TEST_HUNG"  # names a file: where it exists, the encoder has hung before
-TRIAL_VARIABLE = "ENTITYCLIP_TEST_TRIAL_S"  # how long a post is tried alone
 
 _encode_texts = Encoder.encode_texts
 
@@ -40,6 +39,5 @@ def _has_hung() -> bool:
 
 if __name__ == "__main__":
     Encoder.encode_texts = _hanging  # type: ignore[method-assign]
-    trial.TIMEOUT_S = float(os.environ.get(TRIAL_VARIABLE, trial.TIMEOUT_S))
     trial.ENTRY = "tests.deploy.hanging_worker"
     main()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.hanging_worker import HANG, TRIAL_VARIABLE
+from tests.deploy.hanging_worker import HANG
 from tests.deploy.installation import HANGING_WORKER, READY_S, pod, posts
 from tests.deploy.kubelet import Kubelet
 from tests.deploy.slow_store import FOR_EVER_S, SlowStore
@@ -141,13 +141,13 @@ def test_a_process_that_sigterm_cannot_end_is_killed_and_loses_nothing(
 
 
 def test_a_post_that_hangs_every_worker_becomes_a_dead_letter(tmp_path: Path) -> None:
-    config = {"health": {"stalled_s": 1, "dead_s": 3}, "drain_deadline_s": 1}
+    config = {"health": {"stalled_s": 2, "dead_s": 6}, "drain_deadline_s": 1}
     with (
         Cluster(tmp_path / "cluster", llm=False) as cluster,
         SlowStore(tmp_path / "store") as store,
     ):
         assert cluster.redis is not None
-        shared = {"ENTITYCLIP_REDIS__URL": cluster.redis.url, TRIAL_VARIABLE: "10"}
+        shared = {"ENTITYCLIP_REDIS__URL": cluster.redis.url}
         hanging = pod(cluster, store, config, **shared)
         with Kubelet(hanging, tmp_path / "log", seconds_each=0.1, entry=HANGING_WORKER) as kubelet:
             cluster.produce([*posts("poison", 6), {"id": "poison", "text": HANG}])

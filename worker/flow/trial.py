@@ -96,12 +96,17 @@ class OneRecord:
 def try_records(config: Config, media_root: Path | None) -> Callable[[Record], str]:
     """What tries a record: blocks until the other process ends, some seconds, at most three minutes.
 
+    Never for as long as the main loop may stand still before the worker is called dead: it would be killed
+    in the middle, again and again.
+
     Args:
         media_root: below which the worker takes image paths.
 
     Returns:
         A function that gives how the process died, in a few words; empty if it lived.
     """
+
+    timeout_s = min(TIMEOUT_S, config.health.dead_s / 2)
 
     def attempt(record: Record) -> str:
         begun_s = time.monotonic()
@@ -114,7 +119,7 @@ def try_records(config: Config, media_root: Path | None) -> Callable[[Record], s
                 _text(record.key),
                 _text(record.value),
             )
-            how = _run(msgspec.json.encode(trial))
+            how = _run(msgspec.json.encode(trial), timeout_s)
         seconds = round(time.monotonic() - begun_s, 1)
         log.warning(
             "tried alone", partition=record.partition.number, offset=record.offset, died=how, s=seconds
@@ -124,17 +129,17 @@ def try_records(config: Config, media_root: Path | None) -> Callable[[Record], s
     return attempt
 
 
-def _run(trial: bytes) -> str:
+def _run(trial: bytes, timeout_s: float) -> str:
     try:
         done = subprocess.run(
             [sys.executable, "-m", ENTRY, COMMAND],
             input=trial,
             capture_output=True,
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return ""  # it waits for something; a record that hangs kills nobody
+        return ""  # it waits for something; one that hangs is given up after twice as many deaths
     if done.returncode in _NOT_THE_RECORD:
         return ""
     return f"signal {-done.returncode}" if done.returncode < 0 else f"exit status {done.returncode}"

@@ -27,6 +27,7 @@ from benchmarks.sizing_formula import (
     size_data,
     size_workers,
     tokens_per_call,
+    windows_per_text,
 )
 
 MEASURED = Path(__file__).with_name("sizing.json")
@@ -78,8 +79,9 @@ def _data_table(measured: Measured, assumed: Assumptions, rates: Sequence[float]
     rows: list[tuple[str, int, Callable[[Data], str]]] = []
     dims = [int(dim) for dim in measured.points]
     rows.append((f"points after {assumed.retention_days:g} days", dims[0], lambda data: _large(data.points)))
+    copies = f"{assumed.store_copies} {'copy' if assumed.store_copies == 1 else 'copies'}"
     for dim in dims:
-        rows.append((f"Qdrant, vectors of {dim}: disk", dim, lambda data: _bytes(data.store_disk)))
+        rows.append((f"Qdrant, {copies}, vectors of {dim}: disk", dim, lambda data: _bytes(data.store_disk)))
         rows.append(("… RAM", dim, lambda data: _bytes(data.store_ram)))
     rows += [(name, dims[0], cell) for name, cell in _other_rows(assumed)]  # the same for every dimension
     body = [
@@ -109,13 +111,16 @@ def _figures(measured: Measured, assumed: Assumptions) -> str:
         f"{one.disk:,.0f} / {one.ram:,.0f} ({dim})" for dim, one in sorted(measured.points.items(), key=_dim)
     )
     matches = measured.matches_per_post if assumed.matches is None else assumed.matches
+    windows = windows_per_text(measured, assumed)
     lines = (
-        f"Measured, in bytes: a point {points} on disk / in RAM; a post in Kafka {measured.post_bytes:,.0f},",
-        f"with its picture {measured.inline_post_bytes:,.0f}; a match {measured.match_bytes:,.0f}; an",
+        f"Measured, in bytes: a point {points} on disk / in RAM, with texts of",
+        f"{measured.point_characters:.0f} characters on average; a post in Kafka {measured.post_bytes:,.0f},",
+        f"with its picture {measured.inline_post_bytes:,.0f}, with texts of {measured.post_characters:.0f}",
+        f"characters on average; a match {measured.match_bytes:,.0f}; an",
         f"outcome {measured.outcome_bytes:,.0f}; in Redis an explanation {measured.explanation_bytes:,.0f},",
         f"a pair {measured.pair_bytes:,.0f}; a thumbnail {measured.thumbnail_bytes:,.0f}.",
         f"Assumed: workers busy for {assumed.busy:.0%}; a post has {assumed.texts:g} text",
-        f"({measured.windows_per_text:.2f} windows), {assumed.pictures:g} picture, {matches:.2f} matches;",
+        f"({windows:.2f} windows), {assumed.pictures:g} picture, {matches:.2f} matches;",
         f"{calls_per_post(measured, assumed):.3f} calls of the LLM a post, of {prompt:,.0f} tokens and",
         f"{completion:,.0f} in the answer.",
     )

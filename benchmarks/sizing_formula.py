@@ -31,6 +31,8 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         explanation_bytes, pair_bytes: of one entry in Redis, keys and overhead included.
         post_bytes: of a compressed post in Kafka whose picture is an address.
         inline_post_bytes: the same with the picture in the post, base64.
+        point_characters: of text in a text point that was measured, on average; its explanation is on top.
+        post_characters: of text in a post that was measured in Kafka, on average.
         match_bytes, outcome_bytes: of those records, compressed.
         thumbnail_bytes: of one picture in the media store, on disk.
         prompt_characters, answer_characters: of one call of the LLM.
@@ -46,10 +48,12 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model_dim: dict[str, int]
     store_points_per_s: float
     points: dict[str, PointBytes]
+    point_characters: float
     explanation_bytes: float
     pair_bytes: float
     post_bytes: float
     inline_post_bytes: float
+    post_characters: float
     match_bytes: float
     outcome_bytes: float
     thumbnail_bytes: float
@@ -68,6 +72,8 @@ class Assumptions:
         busy: share of its measured rate that a worker is planned for; the rest is for peaks and backlogs: one
             of an hour takes busy / (1 - busy) hours at most.
         texts, pictures: a post. The worker's rate was measured with one of each.
+        windows: text points that a text becomes, one for each part that the model reads at once; None for
+            what real texts of `post_characters` gave.
         matches: a post; None for what the demo stream gave.
         explained: share of the posts with a text for which the LLM would be asked; the others bring an
             explanation, or there is no LLM.
@@ -83,6 +89,7 @@ class Assumptions:
     busy: float = 0.7
     texts: float = 1.0
     pictures: float = 1.0
+    windows: float | None = None
     matches: float | None = None
     explained: float = 1.0
     hit_ratio: float | None = None
@@ -150,7 +157,7 @@ def size_data(rate: float, dim: int, measured: Measured, assumed: Assumptions) -
     bytes = rate × 86,400 × days × (items a post) × (bytes an item) × copies, for each kind of item.
     """
     posts_a_day = rate * DAY_S
-    points_per_s = rate * (assumed.texts * measured.windows_per_text + assumed.pictures)
+    points_per_s = rate * (assumed.texts * windows_per_text(measured, assumed) + assumed.pictures)
     points = points_per_s * DAY_S * assumed.retention_days
     one = measured.points[str(dim)]
     kept_posts = posts_a_day * assumed.topic_days * assumed.kafka_copies
@@ -174,6 +181,11 @@ def size_data(rate: float, dim: int, measured: Measured, assumed: Assumptions) -
         llm_tokens_per_s=calls * (prompt + completion),
         usd_a_day=calls * DAY_S * usd / 1e6,
     )
+
+
+def windows_per_text(measured: Measured, assumed: Assumptions) -> float:
+    """Text points that a text becomes."""
+    return measured.windows_per_text if assumed.windows is None else assumed.windows
 
 
 def calls_per_post(measured: Measured, assumed: Assumptions) -> float:

@@ -210,8 +210,8 @@ STAGES: Final = Row(
         Panel(
             "Retries",
             "Calls of each stage repeated in the last ten minutes because a dependency was away. Good: 0."
-            " gather: an image store or host; index, match: Qdrant; emit: the brokers. Nothing is lost "
-            "meanwhile.",
+            " prepare: the pictures' folder or the media store; index, match: Qdrant; emit: the brokers. "
+            "Nothing is lost meanwhile.",
             "suffix:retries",
             (Query(recent("entityclip_stage_retries_total", by="stage"), "{{stage}}"),),
             width=24,

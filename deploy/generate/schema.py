@@ -24,22 +24,24 @@ MOVED = {
     "device": "set by the value `device`",
     "model": "set by `model.path`",
     "next_model": "set by `nextModel.path`",
-    "metrics": "set by the chart: port 9108 of every address",
+    "metrics": "set by the chart: port 9108 of `listenAddress`",
     "offsets": "of a file source only",
     "until": "ends the run, and a Deployment would start it again: use a Job",
-    "store_api_key": "a secret: `secrets.store_api_key`",
-    "kafka.sasl_password": "a secret: `secrets.kafka.sasl_password`",
-    "kafka.ssl_key_password": "a secret: `secrets.kafka.ssl_key_password`",
-    "llm.api_key": "a secret: `secrets.llm.api_key`",
+    "store_api_key": "a secret: under `secrets`, as `store_api_key: {name: …, key: …}`",
+    "kafka.sasl_password": "a secret: under `secrets`, as `kafka.sasl_password: {name: …, key: …}`",
+    "kafka.ssl_key_password": "a secret: under `secrets`, as `kafka.ssl_key_password: {name: …, key: …}`",
+    "llm.api_key": "a secret: under `secrets`, as `llm.api_key: {name: …, key: …}`",
 }
 # A pod keeps nothing in files, and several pods share everything.
 _TOPIC = "^kafka:[A-Za-z0-9._-]{1,249}$"
+# RFC 3339 with its offset; `format` alone is a remark to helm.
+_MOMENT = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$"
 _NARROWED: dict[str, Schema] = {
     "source": {"pattern": _TOPIC},
     "sink": {"pattern": _TOPIC},
     "dead_letters": {"pattern": _TOPIC},
     "outcomes": {"pattern": _TOPIC},
-    "store": {"pattern": "^https?://"},
+    "start_at": {"pattern": _MOMENT},
 }
 _REQUIRED = {"": ["source", "sink", "store", "kafka"], "kafka.": ["bootstrap_servers"]}
 _ARGUMENT = re.compile(r"^(\w[\w*, ]*): (.*)$")

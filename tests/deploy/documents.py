@@ -18,8 +18,8 @@ DOCUMENTS = (README, GUIDE, RUNBOOK)
 _SKIPPED = ("__pycache__",)
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _INLINE = re.compile(r"`([^`\n]+)`")
-# A command stands where a shell or a pod takes one.
-_COMMAND = re.compile(r"(?:^|&&|\||;|\$|--|\bjob/\S+)\s*entityclip\s+([^|&;#\n]*)")
+# A command stands where a shell or a pod takes one, or after what runs it in a pod (`in_worker`, `in_job`).
+_COMMAND = re.compile(r"(?:^|&&|\||;|\$|--|\bjob/\S+|\bin_(?:worker|job))\s*entityclip\s+([^|&;#\n]*)")
 _DIRECTIVE = re.compile(r"^([A-Z]+)\s+(.*)$")
 
 
@@ -43,8 +43,12 @@ def files() -> Iterator[Path]:
 
 def calls(document: Path) -> Iterator[Call]:
     """The commands of a document, in code blocks and within lines."""
-    name = str(document.relative_to(ROOT))
-    for code in _code(document.read_text(encoding="utf-8")):
+    yield from calls_in(document.read_text(encoding="utf-8"), str(document.relative_to(ROOT)))
+
+
+def calls_in(text: str, name: str) -> Iterator[Call]:
+    """The commands of a text of that name."""
+    for code in _code(text):
         for found in _COMMAND.finditer(code):
             words = shlex.split(found[1].split("  #")[0], comments=True)
             if words and re.fullmatch(r"[a-z-]+|--\w+", words[0]):

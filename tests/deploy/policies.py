@@ -12,7 +12,7 @@ Policy = Callable[[Manifest], Iterator[str]]
 
 UID = 10001
 _SECRET_WORDS = re.compile(r"password|passwd|secret|token(?!s)|api_?key|credential", re.IGNORECASE)
-_URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+_URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@|[?&](password|token|key)=", re.IGNORECASE)
 
 
 def non_root(manifest: Manifest) -> Iterator[str]:

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import pytest
 
 from tests.deploy.charts import Manifest, lint, render, rendered
 from tests.deploy.policies import POLICIES, Policy
 from tests.deploy.validation import KUBERNETES, faults, faults_by_definition, is_foreign
-from tests.deploy.values_matrix import CASES, KEDA, MONITORING, SASL_SSL, VOLUME_IMAGE
+from tests.deploy.values_matrix import (
+    CASES,
+    EVERY_DEPENDENCY,
+    KEDA,
+    MONITORING,
+    SASL_SSL,
+    SECRETS,
+    VOLUME_IMAGE,
+)
 
 _every_case = pytest.mark.parametrize("case", CASES)
 _EVERYTHING_FOREIGN = KEDA | SASL_SSL | MONITORING
 
 
-def test_lint_finds_nothing_in_the_chart() -> None:
-    assert "0 chart(s) failed" in lint()
+@pytest.mark.parametrize(
+    "values",
+    [{}, _EVERYTHING_FOREIGN, EVERY_DEPENDENCY | SECRETS, VOLUME_IMAGE | {"device": "cuda"}],
+    ids=["defaults", "foreign kinds", "every dependency", "gpu and a mounted image"],
+)
+def test_lint_finds_nothing_in_the_chart(values: dict[str, Any]) -> None:
+    assert "0 chart(s) failed" in lint(values)
 
 
 @_every_case

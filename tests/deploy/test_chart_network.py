@@ -83,6 +83,11 @@ def test_allowed_networks_are_let_through() -> None:
     assert not _permits(blocks, "10.2.0.1")
 
 
+def test_of_an_allowed_address_the_network_is_that_address_alone() -> None:
+    networks = [block["cidr"] for block in _images("network policy to every dependency")]
+    assert {"10.3.0.7/32", "fd00::7/128"} <= set(networks)
+
+
 def test_without_fetching_nothing_is_fetched() -> None:
     assert _images("network policy without fetching") == []
 
@@ -142,9 +147,14 @@ def test_a_disabled_alert_is_left_out_and_no_other() -> None:
 
 @pytest.mark.parametrize(
     ("limit", "expression"),
-    [("4Gi", "4 * 1024 ^ 3"), ("6500M", "6500 * 1000 ^ 2"), ("8589934592", "8589934592")],
+    [
+        ("4Gi", "4 * 1024 ^ 3"),
+        ("6500M", "6500 * 1000 ^ 2"),
+        ("8589934592", "8589934592"),
+        (8589934592, "8589934592"),
+    ],
 )
-def test_the_alert_on_memory_knows_the_limit(limit: str, expression: str) -> None:
+def test_the_alert_on_memory_knows_the_limit(limit: str | int, expression: str) -> None:
     values = {"prometheusRule": {"enabled": True}, "resources": {"limits": {"memory": limit}}}
     rules = [
         rule for group in only(render(values), "PrometheusRule")["spec"]["groups"] for rule in group["rules"]

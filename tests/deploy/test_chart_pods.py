@@ -146,6 +146,7 @@ def test_certificate_authorities_lie_where_openssl_looks() -> None:
     manifests = rendered("certificate authorities")
     place = _mounts(manifests)["ca-bundle"]["mountPath"]
     assert environment(manifests)["SSL_CERT_FILE"] == f"{place}/bundle.pem"
+    assert environment(manifests)["AWS_CA_BUNDLE"] == f"{place}/bundle.pem"
 
 
 @pytest.mark.parametrize("case", ["model from a claim", "two models", "model from an init container"])
@@ -177,6 +178,13 @@ def test_the_spread_is_over_the_pods_of_the_release() -> None:
     selector = only(rendered("defaults"), "Deployment")["spec"]["selector"]
     constraints = pod_spec(rendered("defaults"))["topologySpreadConstraints"]
     assert [constraint["labelSelector"] for constraint in constraints] == [selector]
+
+
+def test_an_own_selector_of_a_spread_stays_as_it_is() -> None:
+    constraints = pod_spec(rendered("an own spread"))["topologySpreadConstraints"]
+    assert [constraint["labelSelector"] for constraint in constraints] == [
+        {"matchLabels": {"tier": "workers"}}
+    ]
 
 
 @pytest.mark.parametrize("kind", ["Service", "PodDisruptionBudget"])

@@ -86,6 +86,7 @@ _BAD: list[tuple[policies.Policy, tuple[str | int, ...], Any]] = [
     (policies.pinned_image, (*_CONTAINER, "image"), "entityclip:latest"),
     (policies.secrets_by_reference, (*_CONTAINER, "env"), [{"name": "AWS_SECRET_ACCESS_KEY", "value": "x"}]),
     (policies.secrets_by_reference, (*_CONTAINER, "env"), [{"name": "URL", "value": "redis://u:p@redis"}]),
+    (policies.secrets_by_reference, (*_CONTAINER, "env"), [{"name": "URL", "value": "redis://r?password=x"}]),
     (policies.secrets_by_reference, ("kind",), "Secret"),
     (policies.labelled, ("metadata", "labels"), {}),
 ]

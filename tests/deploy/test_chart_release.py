@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from tests.deploy.charts import Manifest, notes, of_kind, only, rendered
-from tests.deploy.values_matrix import CASES, KEDA, MONITORING
+from tests.deploy.values_matrix import CASES, KEDA, MONITORING, SECRETS
+
+_START_S = 900  # of the default probes: 600 s to load, and what comes before
 
 
 class _Ready(BaseHTTPRequestHandler):
@@ -40,8 +42,8 @@ def worker() -> Iterator[str]:
 def test_notes_say_what_runs_and_how_to_see_that_it_works() -> None:
     text = notes()
     assert "kafka:news.posts -> kafka:news.matches, store http://qdrant:6333" in text
-    assert "helm test news --namespace matching --logs" in text
-    assert "rollout status deployment/news-entityclip" in text
+    rollout = text.index("rollout status deployment/news-entityclip")
+    assert rollout < text.index("helm test news --namespace matching --logs")
 
 
 @pytest.mark.parametrize("values", [{"replicaCount": 2}, KEDA], ids=["by hand", "keda"])
@@ -61,7 +63,7 @@ def test_notes_say_what_is_missing() -> None:
 
 
 def test_notes_are_silent_about_what_is_there() -> None:
-    text = notes(MONITORING | {"config": {"llm": {"base_url": "https://llm.example.org/v1"}}})
+    text = notes(MONITORING | {"config": {"llm": SECRETS["config"]["llm"]}})
     assert "no LLM" not in text
     assert "scrape" not in text
 
@@ -83,10 +85,23 @@ def test_helm_test_fails_where_none_is(worker: str) -> None:
     script = _script(rendered("defaults")).replace(
         "http://news-entityclip.matching:9108/readyz", f"{worker}/x"
     )
-    hasty = script.replace("time.sleep(2)", "pass")
+    hasty = script.replace(f"time.monotonic() + {_START_S}", "time.monotonic() - 1")
     done = subprocess.run([sys.executable, "-c", hasty], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "404" in done.stdout
+
+
+def test_helm_test_waits_as_long_as_a_rollout_may() -> None:
+    manifests = rendered("defaults")
+    assert only(manifests, "Deployment")["spec"]["progressDeadlineSeconds"] == _START_S
+    assert f"deadline = time.monotonic() + {_START_S}\n" in _script(manifests)
+    assert only(manifests, "Pod", "-ready")["spec"]["activeDeadlineSeconds"] > _START_S
+
+
+def test_the_logs_of_helm_test_can_be_read_after_it() -> None:
+    pods = of_kind(rendered("defaults"), "Pod")
+    policies = {pod["metadata"]["annotations"]["helm.sh/hook-delete-policy"] for pod in pods}
+    assert policies == {"before-hook-creation"}
 
 
 def test_pods_of_helm_test_are_run_only_by_it() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.deploy.charts import environment, of_kind, only, render, rendered
+from tests.deploy.values_matrix import KEDA
 from worker.config import load_config
 
 
@@ -43,9 +44,30 @@ def test_keda_watches_what_the_worker_reads() -> None:
     config, trigger = load_config(environ=environment(rendered("keda"))), _trigger("keda")
     assert f"kafka:{trigger['topic']}" == config.source
     assert trigger["consumerGroup"] == config.kafka.group
-    assert trigger["bootstrapServers"] == config.kafka.bootstrap_servers
     assert trigger["offsetResetPolicy"] == config.kafka.auto_offset_reset
     assert trigger["allowIdleConsumers"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("servers", "found"),
+    [
+        ("kafka:9092", "kafka.matching:9092"),
+        ("kafka-0:9092, kafka-1:9093", "kafka-0.matching:9092,kafka-1.matching:9093"),
+        ("kafka", "kafka.matching:9092"),
+        ("kafka.streams:9092,kafka.example.org", "kafka.streams:9092,kafka.example.org:9092"),
+        ("10.0.0.7:9092,[fd00::7]:9093,[fd00::8]", "10.0.0.7:9092,[fd00::7]:9093,[fd00::8]:9092"),
+    ],
+)
+def test_keda_finds_the_brokers_from_its_own_namespace(servers: str, found: str) -> None:
+    values = KEDA | {"config": {"kafka": {"bootstrap_servers": servers}}}
+    trigger = only(render(values), "ScaledObject")["spec"]["triggers"][0]["metadata"]
+    assert trigger["bootstrapServers"] == found
+
+
+def test_large_thresholds_are_written_out() -> None:
+    values = {"autoscaling": {"enabled": True, "lagThreshold": 25_000_000, "activationLagThreshold": 10**6}}
+    trigger = only(render(values), "ScaledObject")["spec"]["triggers"][0]["metadata"]
+    assert (trigger["lagThreshold"], trigger["activationLagThreshold"]) == ("25000000", "1000000")
 
 
 def test_keda_scales_the_workers_deployment() -> None:

@@ -26,6 +26,7 @@ _SPECIAL: dict[str, tuple[Any, Any]] = {
     "outcomes": ("kafka:d", "kafka:other.outcomes"),
     "store": ("http://q", "https://qdrant.example.org:6333/x?a=b&c=%20"),
     "start_at": (_MOMENT, _MOMENT),
+    "media_store": ("s3://a", f"s3://bucket/{_HOSTILE}"),
     "alias": ("0", "true"),
     "redis.prefix": ("1e3", "null"),
     "kafka.security_protocol": ("PLAINTEXT", "SSL"),
@@ -119,7 +120,8 @@ def test_any_text_and_any_table_arrives_as_it_was_given(text: str, table: Any) -
 @pytest.mark.parametrize("case", CASES)
 def test_the_worker_accepts_the_environment_of_every_case(case: str) -> None:
     config = load_config(environ=environment(rendered(case)))
-    assert (config.metrics.address, config.metrics.port) == ("0.0.0.0", 9108)
+    address = CASES[case].get("listenAddress", "0.0.0.0")
+    assert (config.metrics.address, config.metrics.port) == (address, 9108)
 
 
 def test_the_defaults_are_the_topics_of_the_documentation() -> None:

@@ -20,10 +20,22 @@ _SCHEMA = [
     ({"config": {"match": {"top_k": 0}}}, "at '/config/match/top_k': minimum: got 0, want 1"),
     ({"config": {"retention_days": "90d"}}, "at '/config/retention_days': got string, want null or number"),
     ({"config": {"log_level": "loud"}}, "at '/config/log_level': value must be one of"),
-    ({"config": {"store": "/data"}}, "at '/config/store': '/data' does not match pattern"),
+    ({"config": {"start_at": "yesterday"}}, "at '/config/start_at': 'yesterday' does not match pattern"),
+    (
+        {"config": {"start_at": "2026-05-01T08:00:00"}},
+        "at '/config/start_at': '2026-05-01T08:00:00' does not",
+    ),
     ({"config": {"source": "file:posts.jsonl"}}, "at '/config/source': 'file:posts.jsonl' does not match"),
     ({"config": {"sink": "file:matches.jsonl"}}, "at '/config/sink': 'file:matches.jsonl' does not match"),
     ({"config": {"kafka": None}}, "at '/config': missing property 'kafka'"),
+    ({"config": None}, "at '': missing property 'config'"),
+    ({"networkPolicy": {"dns": None}}, "at '/networkPolicy': missing property 'dns'"),
+    ({"networkPolicy": {"kafka": {"to": [{"app": "kafka"}]}}}, "at '/networkPolicy/kafka/to/0': additional"),
+    (
+        {"networkPolicy": {"metricsFrom": [{"ipBlock": {"cidr": "10.0.0.1"}}]}},
+        "at '/networkPolicy/metricsFrom/0/ipBlock/cidr': '10.0.0.1' does not match pattern",
+    ),
+    ({"listenAddress": "127.0.0.1"}, "at '/listenAddress': value must be one of '0.0.0.0', '::'"),
     ({"replicaCount": "three"}, "at '/replicaCount': got string, want integer"),
     ({"device": "gpu"}, "at '/device': value must be one of 'cpu', 'cuda'"),
     ({"shutdownMarginSeconds": 5}, "at '/shutdownMarginSeconds': minimum: got 5, want 10"),
@@ -46,12 +58,11 @@ _TEMPLATES = [
         {"autoscaling": {"enabled": True, "fallbackReplicas": 7, "maxReplicas": 9}},
         "autoscaling.fallbackReplicas 7 is more than may run, 6",
     ),
-    ({"config": {"redis": {"url": "redis://:hunter2@redis"}}}, "under `secrets.redis.url`"),
     (
         {"config": {"redis": {"url": "redis://a"}}, "secrets": {"redis.url": {"name": "a", "key": "b"}}},
         "config.redis.url and secrets.redis.url name the same setting",
     ),
-    ({"config": {"kafka": SASL_KAFKA}}, "name the password's Secret under secrets, as kafka.sasl_password"),
+    ({"config": {"kafka": SASL_KAFKA}}, "under `secrets` write `kafka.sasl_password: {name: …, key: …}`"),
     ({"config": {"kafka": {"security_protocol": "SASL_SSL"}}}, "set config.kafka.sasl_mechanism"),
     ({"kafkaTls": {"secretName": "a"}}, "kafkaTls.secretName needs config.kafka.security_protocol SSL"),
     (
@@ -103,6 +114,17 @@ def test_a_setting_that_belongs_elsewhere_is_refused_and_says_where(path: str) -
     with pytest.raises(ChartError) as caught:
         render({"config": {section: {name: value}} if section else {name: value}})
     assert f"config.{path} cannot be set here: " in str(caught.value)
+
+
+@pytest.mark.parametrize("section", ["", "probes", "autoscaling", "networkPolicy"])
+def test_every_section_is_one_that_the_schema_misses_where_it_is_left_empty(section: str) -> None:
+    schema = json.loads(Path(CHART, "values.schema.json").read_text(encoding="utf-8"))
+    values = yaml.safe_load(Path(CHART, "values.yaml").read_text(encoding="utf-8"))
+    if section:
+        schema, values = schema["properties"][section], values[section]
+    assert {key for key, value in values.items() if isinstance(value, dict)} <= set(
+        schema.get("required", ())
+    )
 
 
 def test_every_value_of_the_chart_is_in_its_schema() -> None:

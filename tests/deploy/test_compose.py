@@ -70,6 +70,13 @@ def test_with_the_file_for_gpus_worker_and_seeder_run_the_other_variant() -> Non
     assert load_config(environ=services["worker"]["environment"]).device == "cuda"
 
 
+def test_libraries_can_be_loaded_from_tmp_where_triton_builds_them_and_nowhere_else() -> None:
+    services = compose("compose.yaml", "compose/cuda.yaml")["services"]
+    options = {name: services[name]["tmpfs"][0].split(",") for name in OURS}
+    assert [len(services[name]["tmpfs"]) for name in OURS] == [1, 1]
+    assert {name: "exec" in found for name, found in options.items()} == {"worker": True, "seeder": False}
+
+
 def test_every_file_that_is_mounted_is_there(services: Mapping[str, Service]) -> None:
     sources = [Path(mount["source"]) for service in services.values() for mount in _mounts(service, "bind")]
     assert len(sources) >= 5

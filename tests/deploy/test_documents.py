@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from functools import cache
+import subprocess
+from functools import cache, reduce
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from tests.deploy.charts import environment, of_kind, only, render
 from tests.deploy.documents import (
@@ -20,12 +23,14 @@ from tests.deploy.documents import (
     RUNBOOK,
     Call,
     calls,
+    calls_in,
     inline_code,
     shell_lines,
     yaml_blocks,
 )
+from tests.deploy.tools import HELM, tool
 from worker.cli.main import app
-from worker.config import load_config
+from worker.config import Config, load_config
 
 
 def name(path: Path) -> str:
@@ -67,6 +72,15 @@ def test_every_command_of_a_document_exists_with_its_options(document: Path) -> 
 @pytest.mark.parametrize("words", [("rum",), ("run", "--stoer", "x"), ("migrate", "forwards")])
 def test_a_command_that_is_none_is_found(words: tuple[str, ...]) -> None:
     assert problem(Call("a document", words))
+
+
+@pytest.mark.parametrize(
+    "runs", ["in_worker", "in_job", "kubectl exec deploy/x --", "docker run job/x", "cd /x &&"]
+)
+def test_a_command_is_found_behind_what_runs_it(runs: str) -> None:
+    assert [call.words for call in calls_in(f"Then `{runs} entityclip rum --far`.", "a text")] == [
+        ("rum", "--far")
+    ]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
@@ -134,23 +148,69 @@ def test_every_example_of_values_is_taken_by_the_chart(values: dict[str, Any]) -
     assert of_kind(render(values), "Deployment")
 
 
-def test_the_objects_that_the_guide_names_are_those_of_its_release() -> None:
-    manifests = render()
+def test_the_deployments_that_the_guide_names_are_those_of_its_releases() -> None:
     text = GUIDE.read_text(encoding="utf-8")
-    assert set(re.findall(r"\bdeployment/(\S+)", text)) == {only(manifests, "Deployment")["metadata"]["name"]}
-    config = only(manifests, "ConfigMap", "-config")["metadata"]["name"]
-    assert set(re.findall(r"ConfigMap `([\w-]+)`", text)) == {config}
+    releases = set(re.findall(r"\bhelm install (\S+)", text)) - {"recovery"}  # nobody looks into that one
+    names = {only(render(release=each), "Deployment")["metadata"]["name"] for each in releases}
+    assert set(re.findall(r"\bdeployment/([\w-]+)", text)) == names
+
+
+def test_the_secrets_that_the_example_names_are_made_with_their_keys() -> None:
+    made = {}
+    for found in re.finditer(
+        r"create secret generic (\S+)((?:[\s\\]+--from-literal=\S+)+)", GUIDE.read_text("utf-8")
+    ):
+        made[found[1]] = set(re.findall(r"--from-literal=([\w-]+)=", found[2]))
+    news = next(yaml_blocks(GUIDE))
+    assert all(secret["key"] in made[secret["name"]] for secret in news["secrets"].values())
+    (store,) = (each["secretRef"]["name"] for each in news["extraEnvFrom"])
+    assert made[store] == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+
+
+def over(values: Any, further: Any) -> Any:
+    """As helm lays one file of values over another."""
+    if not (isinstance(values, dict) and isinstance(further, dict)):
+        return further
+    return values | {key: over(values.get(key), value) for key, value in further.items()}
+
+
+def configured(*files: dict[str, Any]) -> Config:
+    """What a worker reads under these files of values."""
+    return load_config(environ=environment(render(reduce(over, files))))
+
+
+def test_the_trial_release_shares_nothing_that_two_releases_must_not_share() -> None:
+    news, trial, _ = yaml_blocks(GUIDE)
+    ours, theirs = configured(news), configured(news, trial)
+    for setting in ("source", "sink", "outcomes", "dead_letters", "alias", "kafka.group", "redis.prefix"):
+        read = attrgetter(setting)
+        assert read(ours) != read(theirs), setting
+    assert theirs.kafka.bootstrap_servers == ours.kafka.bootstrap_servers
 
 
 def test_the_recovery_release_writes_no_match_and_reads_from_the_time_it_is_told() -> None:
-    news, recovery = yaml_blocks(GUIDE)
-    merged = {**news, **recovery, "config": news["config"] | recovery["config"]}
-    merged["config"]["kafka"] = news["config"]["kafka"] | recovery["config"]["kafka"]
-    config = load_config(environ=environment(render(merged)))
+    news, _, recovery = yaml_blocks(GUIDE)
+    config = configured(news, recovery)
     assert not config.emit
+    assert config.dead_letter_limits.ignore
     assert config.outcomes is None
     assert config.start_at is not None
     assert config.kafka.group != "entityclip"
+    assert config.alias == configured(news).alias
+
+
+def test_a_command_goes_through_the_function_of_the_guide_into_a_job(tmp_path: Path) -> None:
+    news = next(yaml_blocks(GUIDE))
+    (tmp_path / "news.yaml").write_text(yaml.safe_dump(news), encoding="utf-8")
+    (tmp_path / "deploy").symlink_to(DEPLOY)
+    function = re.search(r"^    in_job\(\) \{\n(.*\n)+?    \}$", GUIDE.read_text("utf-8"), re.MULTILINE)
+    assert function
+    # what would be created is printed
+    script = f'kubectl() {{ cat; }}; helm() {{ "{tool(HELM)}" "$@"; }}\n{function[0]}\n'
+    script += "in_job entityclip run --group repair --from 2026-05-01T00:00:00Z --limit 3"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    (container,) = yaml.safe_load(done.stdout)["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["run", "--group", "repair", "--from", "2026-05-01T00:00:00Z", "--limit", "3"]
 
 
 def test_every_link_of_the_documents_leads_somewhere() -> None:

@@ -49,9 +49,9 @@ NETWORK: Values = {
 EVERY_DEPENDENCY: Values = {
     "config": {
         "redis": {"url": "redis://redis:6379/0"},
-        "llm": {"base_url": "https://llm.example.org/v1"},
+        "llm": {"base_url": "https://llm.example.org/v1", "model": "a-model"},
         "media_store": "s3://bucket/thumbnails",
-        "fetch": {"allow_networks": ["10.1.0.0/16"]},
+        "fetch": {"allow_networks": ["10.1.0.0/16", "10.3.0.7", "fd00::7"]},
     },
     "networkPolicy": NETWORK["networkPolicy"]
     | {
@@ -110,6 +110,7 @@ CASES: dict[str, Values] = {
             },
         }
     },
+    "a command": {"job": {"args": ["migrate", "backfill", "--to", "/models/new"]}},
     "monitoring": MONITORING,
     "monitoring without rules": {"serviceMonitor": {"enabled": True}},
     "image by digest": {
@@ -139,6 +140,22 @@ CASES: dict[str, Values] = {
         "config": {"media_store": "/media"},
         "podDisruptionBudget": {"maxUnavailable": "25%"},
         "updateStrategy": {"type": "Recreate", "rollingUpdate": None},
+    },
+    "thumbnails on a claim": {
+        "config": {"media_store": "/var/lib/entityclip/media"},
+        "home": {"existingClaim": "home"},
+    },
+    "a cluster with ipv6": {"listenAddress": "::"},
+    "an own spread": {
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "topology.kubernetes.io/zone",
+                "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": {"matchLabels": {"tier": "workers"}},
+            }
+        ],
+        "podLabels": {"tier": "workers"},
     },
     "neither account nor budget": {
         "serviceAccount": {"create": False},

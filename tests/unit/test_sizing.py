@@ -26,10 +26,12 @@ ROUND = Measured(
     model_dim={"small": 4},
     store_points_per_s=100.0,
     points={"4": PointBytes(disk=100.0, ram=50.0)},
+    point_characters=60.0,
     explanation_bytes=1000.0,
     pair_bytes=100.0,
     post_bytes=500.0,
     inline_post_bytes=50_000.0,
+    post_characters=90.0,
     match_bytes=300.0,
     outcome_bytes=200.0,
     thumbnail_bytes=10_000.0,
@@ -76,6 +78,10 @@ def test_points_and_their_bytes_add_up_over_the_retention() -> None:
     assert data.points == 2 * DAY  # a text and a picture
     assert data.store_disk == 2 * DAY * 100
     assert data.store_ram == 2 * DAY * 50
+
+
+def test_longer_texts_have_more_windows_and_so_more_points() -> None:
+    assert size_data(1.0, 4, ROUND, replace(PLAIN, windows=5.0)).points == 6 * DAY
 
 
 def test_what_kafka_keeps_adds_up_with_its_copies() -> None:
@@ -137,9 +143,18 @@ def test_the_rates_are_those_of_the_benchmarks() -> None:
     assert f"{measured.store_points_per_s:,.0f}" in loading
 
 
+def test_the_tables_say_how_long_the_texts_behind_the_bytes_are_and_how_many_copies_are_counted() -> None:
+    printed = tables(ROUND, replace(Assumptions(), store_copies=2), RATES)
+    assert "texts of 60 characters" in printed
+    assert "texts of 90 characters" in printed
+    assert "Qdrant, 2 copies, vectors of 4: disk" in printed
+
+
 def test_every_assumption_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--rate", "10", "--retention-days", "30", "--usd-per-million-prompt", "1"]) == 0
+    options = ["--retention-days", "30", "--usd-per-million-prompt", "1", "--windows", "4.5"]
+    assert main(["--rate", "10", *options]) == 0
     printed = capsys.readouterr().out
+    assert "(4.50 windows)" in printed
     assert "10 posts/s" in printed
     assert "after 30 days" in printed
     assert "USD a day" in printed

@@ -3,7 +3,7 @@ The worker's settings as ENTITYCLIP_* variables. A table at the top is a section
 JSON. Numbers go through toJson, which keeps large ones from becoming 1.6777216e+07.
 */}}
 {{- define "entityclip.settings" -}}
-{{- $settings := dict "ENTITYCLIP_DEVICE" .Values.device "ENTITYCLIP_METRICS__ADDRESS" "0.0.0.0" "ENTITYCLIP_METRICS__PORT" "9108" -}}
+{{- $settings := dict "ENTITYCLIP_DEVICE" .Values.device "ENTITYCLIP_METRICS__ADDRESS" .Values.listenAddress "ENTITYCLIP_METRICS__PORT" "9108" -}}
 {{- $_ := set $settings "ENTITYCLIP_MODEL" .Values.model.path -}}
 {{- with .Values.nextModel.path -}}
 {{- $_ := set $settings "ENTITYCLIP_NEXT_MODEL" . -}}
@@ -53,8 +53,11 @@ ENTITYCLIP_{{ . | replace "." "__" | upper }}
       resource: limits.cpu
       divisor: "1"
 {{- if .Values.caBundle.configMap }}
-- name: SSL_CERT_FILE
-  value: /etc/entityclip/ca/{{ .Values.caBundle.key }}
+# the clients of S3 have their own variable
+{{- range list "SSL_CERT_FILE" "AWS_CA_BUNDLE" }}
+- name: {{ . }}
+  value: /etc/entityclip/ca/{{ $.Values.caBundle.key }}
+{{- end }}
 {{- end }}
 {{- range $setting, $secret := .Values.secrets }}
 - name: {{ include "entityclip.variable" $setting }}

@@ -48,6 +48,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* Seconds that one pod may take to become ready, with what comes before its startup probe begins. */}}
+{{- define "entityclip.startDeadline" -}}
+{{- add (int .Values.probes.startup.budgetSeconds) 300 -}}
+{{- end -}}
+
 {{- define "entityclip.drainDeadline" -}}
 {{- $deadline := .Values.config.drain_deadline_s -}}
 {{- ternary 20 $deadline (kindIs "invalid" $deadline) -}}

@@ -37,7 +37,7 @@ securityContext: {{- include "entityclip.podSecurityContext" . | nindent 2 }}
 {{- define "entityclip.placement" -}}
 {{- $isGpu := eq .Values.device "cuda" -}}
 {{- $nodes := ternary (merge dict .Values.nodeSelector .Values.gpu.nodeSelector) .Values.nodeSelector $isGpu -}}
-{{- $tolerations := ternary (concat .Values.tolerations .Values.gpu.tolerations) .Values.tolerations $isGpu -}}
+{{- $tolerations := ternary (concat (default list .Values.tolerations) .Values.gpu.tolerations) .Values.tolerations $isGpu -}}
 {{- if and $isGpu .Values.gpu.runtimeClassName }}
 runtimeClassName: {{ .Values.gpu.runtimeClassName }}
 {{- end }}
@@ -56,7 +56,7 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- $selector := dict "matchLabels" (fromYaml (include "entityclip.selectorLabels" .)) -}}
 {{- $entries := list -}}
 {{- range .Values.topologySpreadConstraints -}}
-{{- $entries = append $entries (merge dict . (dict "labelSelector" $selector)) -}}
+{{- $entries = append $entries (ternary . (merge (dict "labelSelector" $selector) .) (hasKey . "labelSelector")) -}}
 {{- end -}}
 {{- with $entries }}
 topologySpreadConstraints: {{- toYaml . | nindent 2 }}

@@ -1,8 +1,9 @@
 {{/* A quantity of Kubernetes in PromQL: 4Gi is 4 * 1024 ^ 3. */}}
 {{- define "entityclip.bytes" -}}
-{{- $number := regexFind "^[0-9.]+" (toString .) -}}
+{{- $text := toJson . | trimAll "\"" -}}
+{{- $number := regexFind "^[0-9.]+" $text -}}
 {{- $powers := dict "k" 1 "K" 1 "M" 2 "G" 3 "T" 4 "P" 5 "E" 6 -}}
-{{- $unit := regexFind "[a-zA-Z]+$" (toString .) -}}
+{{- $unit := regexFind "[a-zA-Z]+$" $text -}}
 {{- if $unit -}}
 {{- printf "%s * %d ^ %d" $number (ternary 1024 1000 (hasSuffix "i" $unit)) (get $powers (trunc 1 $unit)) -}}
 {{- else -}}
@@ -23,7 +24,7 @@ the thresholds and the place of the runbook that the values name. */}}
 {{- if .alert -}}
 {{- $names = append $names .alert -}}
 {{- if not (has .alert $disabled) -}}
-{{- $url := printf "%s%s" $.Values.prometheusRule.runbookBaseUrl .annotations.runbook_url -}}
+{{- $url := printf "%s%s" (default "" $.Values.prometheusRule.runbookBaseUrl) .annotations.runbook_url -}}
 {{- $rules = append $rules (merge (dict "annotations" (dict "runbook_url" $url)) . (dict "labels" $.Values.prometheusRule.alertLabels)) -}}
 {{- end -}}
 {{- else -}}

@@ -62,7 +62,7 @@ _KEDA: list[Refusal] = [
     ),
     (
         KEDA | _config(kafka={"security_protocol": "SSL", "ssl_check_hostname": False}),
-        "KEDA always checks the brokers' names",
+        "KEDA checks all of a certificate or nothing of it",
     ),
     (
         {"autoscaling": {"enabled": True, "minReplicas": 0}} | _config(kafka={"auto_offset_reset": "latest"}),
@@ -126,9 +126,10 @@ def test_a_port_that_is_let_through_or_cannot_be_known_is_taken(values: dict[str
     "values",
     [
         {"image": {"tag": "7-cuda"}},
+        {"image": {"repository": "team/entityclip-cuda", "tag": "3f2a1bc"}},
         {"image": {"tag": "7", "digest": f"sha256:{'0a' * 32}"}},
     ],
-    ids=["by its tag", "by digest"],
+    ids=["by its tag", "by its name", "by digest"],
 )
 def test_an_own_image_for_gpus_is_taken(values: dict[str, Any]) -> None:
     assert of_kind(render({"device": "cuda"} | values), "Deployment")
@@ -153,3 +154,8 @@ def test_a_model_that_is_named_is_enough_for_an_address_from_a_secret() -> None:
     secret = {"secrets": {"llm.base_url": {"name": "llm", "key": "url"}}}
     values = secret | _config(llm={"model": SECRETS["config"]["llm"]["model"]})
     assert "ENTITYCLIP_LLM__BASE_URL" not in environment(render(values))
+
+
+def test_a_relative_folder_for_thumbnails_lies_on_the_claim_of_home() -> None:
+    values = _config(media_store="media") | {"home": {"existingClaim": "home"}}
+    assert of_kind(render(values), "Deployment")

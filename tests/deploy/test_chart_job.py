@@ -41,6 +41,14 @@ def test_no_service_and_no_deployment_takes_a_job_for_a_worker() -> None:
     assert not only(manifests, "Deployment")["spec"]["selector"]["matchLabels"].items() <= labels
 
 
+def test_a_job_has_the_labels_and_annotations_that_pods_are_to_have() -> None:
+    given = {"podLabels": {"mesh": "off", "team": "a"}, "podAnnotations": {"scrub": "yes"}}
+    metadata = job_pod(render(JOB | given | {"commonLabels": {"team": "b"}}))["metadata"]
+    assert metadata["labels"]["mesh"] == "off"
+    assert metadata["labels"]["team"] == "b"
+    assert metadata["annotations"] == {"scrub": "yes"}
+
+
 def test_the_network_policy_is_that_of_the_worker() -> None:
     manifests = render(NETWORK | JOB)
     selected = only(manifests, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"].items()

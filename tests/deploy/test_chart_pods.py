@@ -213,3 +213,10 @@ def test_the_chart_is_of_the_workers_version() -> None:
 
 def _mounts(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {mount["name"]: mount for mount in container(manifests)["volumeMounts"]}
+
+
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "SSL_CERT_FILE", "AWS_CA_BUNDLE"])
+def test_a_variable_that_is_given_stands_there_once(name: str) -> None:
+    given = {"extraEnv": [{"name": name, "value": "mine"}], "caBundle": {"configMap": "authorities"}}
+    found = [each for each in container(render(given))["env"] if each["name"] == name]
+    assert found == [{"name": name, "value": "mine"}]

@@ -30,8 +30,8 @@ schema has refused the rest. By theme: _checks_config.tpl, _checks_kafka.tpl, _c
 {{- if eq (default "" .tag) "latest" -}}
 {{- fail "image.tag latest may be anything, and there is no way back to it: name a version" -}}
 {{- end -}}
-{{- if and (eq $.Values.device "cuda") .tag (not (hasSuffix "-cuda" .tag)) -}}
-{{- fail (printf "image.tag %s is not an image for GPUs, but device is cuda: name one that ends in -cuda, leave it empty, or name image.digest" .tag) -}}
+{{- if and (eq $.Values.device "cuda") .tag (not (contains "cuda" (printf "%s:%s" .repository .tag))) -}}
+{{- fail (printf "image.tag %s is not an image for GPUs, but device is cuda: name one with cuda in it, leave it empty, or name image.digest" .tag) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

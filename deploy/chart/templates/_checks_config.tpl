@@ -61,7 +61,9 @@ under `secrets` write `{{ . }}: {name: …, key: …}`, with the name of a Secre
 {{/* The folder that thumbnails go to, empty where it is none. */}}
 {{- define "entityclip.mediaFolder" -}}
 {{- $media := regexReplaceAll "^(file|local)://" (default "" .Values.config.media_store) "" -}}
-{{- if and $media (not (contains "://" $media)) }}{{ clean $media }}{{ end -}}
+{{- if and $media (not (contains "://" $media)) -}}
+{{ clean (ternary $media (printf "/var/lib/entityclip/%s" $media) (hasPrefix "/" $media)) }}
+{{- end -}}
 {{- end -}}
 
 {{- define "entityclip.checkMedia" -}}

@@ -33,7 +33,7 @@
 {{- fail "autoscaling.enabled: KEDA cannot read the files of config.kafka.ssl_*_file: name them by kafkaTls" -}}
 {{- end -}}
 {{- if eq (toString $kafka.ssl_check_hostname) "false" -}}
-{{- fail "autoscaling.enabled: KEDA always checks the brokers' names: config.kafka.ssl_check_hostname cannot be false" -}}
+{{- fail "autoscaling.enabled: KEDA checks all of a certificate or nothing of it: config.kafka.ssl_check_hostname cannot be false" -}}
 {{- end -}}
 {{- end -}}
 {{- if and (eq (int .minReplicas) 0) (eq (default "earliest" $kafka.auto_offset_reset) "latest") (gt (int .activationLagThreshold) 0) -}}

@@ -46,17 +46,25 @@ ENTITYCLIP_{{ . | replace "." "__" | upper }}
 
 {{/* Of the worker and of the pods of `helm test`: what the ConfigMap does not hold. */}}
 {{- define "entityclip.env" -}}
+{{- $given := list -}}
+{{- range .Values.extraEnv -}}
+{{- $given = append $given .name -}}
+{{- end -}}
+{{- if not (has "OMP_NUM_THREADS" $given) -}}
 # torch would count the cores of the node
 - name: OMP_NUM_THREADS
   valueFrom:
     resourceFieldRef:
       resource: limits.cpu
       divisor: "1"
+{{- end }}
 {{- if .Values.caBundle.configMap }}
 # the clients of S3 have their own variable
 {{- range list "SSL_CERT_FILE" "AWS_CA_BUNDLE" }}
+{{- if not (has . $given) }}
 - name: {{ . }}
   value: /etc/entityclip/ca/{{ $.Values.caBundle.key }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- range $setting, $secret := .Values.secrets }}

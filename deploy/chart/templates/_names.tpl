@@ -27,6 +27,15 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: worker
 {{- end -}}
 
+{{/* What pods get beside the labels of everything. */}}
+{{- define "entityclip.podLabels" -}}
+{{- range $name, $value := .Values.podLabels -}}
+{{- if not (hasKey $.Values.commonLabels $name) }}
+{{ $name }}: {{ $value | quote }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Of everything but the worker's pods: nothing selects by them. */}}
 {{- define "entityclip.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}

@@ -2,7 +2,7 @@
 {{- define "entityclip.bytes" -}}
 {{- $text := toJson . | trimAll "\"" -}}
 {{- $number := regexFind "^[0-9.]+" $text -}}
-{{- $powers := dict "k" 1 "K" 1 "M" 2 "G" 3 "T" 4 "P" 5 "E" 6 -}}
+{{- $powers := dict "m" -1 "k" 1 "K" 1 "M" 2 "G" 3 "T" 4 "P" 5 "E" 6 -}}
 {{- $unit := regexFind "[a-zA-Z]+$" $text -}}
 {{- if $unit -}}
 {{- printf "%s * %d ^ %d" $number (ternary 1024 1000 (hasSuffix "i" $unit)) (get $powers (trunc 1 $unit)) -}}

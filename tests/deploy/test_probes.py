@@ -19,7 +19,7 @@ def test_sigterm_under_load_finishes_within_the_grace_period(
 ) -> None:
     assert cluster.llm is not None
     cluster.llm.behave("slow", seconds=1.0)
-    llm = {"base_url": cluster.llm.url, "concurrency": 8}
+    llm = {"base_url": cluster.llm.url, "model": "explainer", "concurrency": 8}
     loaded = pod(cluster, store, {"llm": llm, "drain_deadline_s": 4})
     with Kubelet(loaded, tmp_path / "log", seconds_each=0.05) as kubelet:
         kubelet.wait_for("ready", READY_S)

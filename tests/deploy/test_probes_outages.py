@@ -72,7 +72,7 @@ def test_sigterm_while_a_dependency_does_not_answer_needs_no_sigkill(
     tmp_path: Path,
 ) -> None:
     assert cluster.llm is not None
-    served = pod(cluster, store, {"llm": {"base_url": cluster.llm.url}})
+    served = pod(cluster, store, {"llm": {"base_url": cluster.llm.url, "model": "explainer"}})
     with Kubelet(served, tmp_path / "log", seconds_each=0.05) as kubelet:
         kubelet.wait_for("ready", READY_S)
         cluster.llm.behave("slow", seconds=1.0)  # so that there is work when it goes away
@@ -109,7 +109,7 @@ def test_sigterm_while_it_loads_needs_no_sigkill(
 
 def test_a_second_sigterm_ends_it_at_once(cluster: Cluster, store: SlowStore, tmp_path: Path) -> None:
     assert cluster.llm is not None
-    served = pod(cluster, store, {"llm": {"base_url": cluster.llm.url}})
+    served = pod(cluster, store, {"llm": {"base_url": cluster.llm.url, "model": "explainer"}})
     with Kubelet(served, tmp_path / "log", seconds_each=0.05) as kubelet, llm_silent(cluster, store):
         kubelet.wait_for("ready", READY_S)
         cluster.produce(posts("twice", 50), spread=True)

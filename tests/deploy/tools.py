@@ -57,7 +57,9 @@ class Tool:
                 ["get", f"{self.package}@{self.version}"],
                 ["build", f"-tags={self.tags}", "-ldflags=-s -w", "-o", "built", self.package],
             ):
-                subprocess.run(["go", *command], env=environment, check=True, cwd=folder)
+                subprocess.run(
+                    ["go", *command], env=environment, check=True, cwd=folder, capture_output=True, text=True
+                )
             os.replace(Path(folder, "built"), self.path)  # so that nobody ever finds half of it
 
 
@@ -97,8 +99,8 @@ def main() -> int:
     for wanted in everything:
         try:
             wanted.build()
-        except subprocess.CalledProcessError as error:  # go has said why
-            print(f"{wanted.name} {wanted.version}: {error}", file=sys.stderr)
+        except subprocess.CalledProcessError as error:
+            print(f"{wanted.name} {wanted.version}: {error}\n{error.stderr}", file=sys.stderr)
             failed += 1
         else:
             print(wanted.path, flush=True)

@@ -77,6 +77,7 @@ def test_every_declared_metric_moves(real_data: Path, tmp_path: Path) -> None:
                 [
                     {"id": "again", "text": pairs[0].text["text"], "published_at": "2026-11-20T00:00:00Z"},
                     {"id": "fetched", "images": [{"url": host.url("/image.jpg")}]},
+                    pairs[1].text | {"id": "swapped", "images": pairs[2].picture["images"]},
                     (b"bad", b"not json"),
                 ]
             )
@@ -98,7 +99,7 @@ def test_every_declared_metric_moves(real_data: Path, tmp_path: Path) -> None:
             cluster.broker.start()
             cluster.wait_for_outcomes(produced, 120)
 
-            cluster.llm.behave("slow", seconds=1.0)
+            cluster.llm.behave("slow", seconds=3.0)  # so that they still wait when the second worker is there
             produced += cluster.produce(noise[2000:3500], spread=True)
             second = cluster.start_worker()  # joins while posts wait for the LLM: their partitions move
             watch.workers.append(second)

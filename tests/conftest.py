@@ -15,7 +15,6 @@ from tests.redis_server import redis_server
 
 __all__ = ["kafka", "own_kafka", "redis_server", "secure_kafka"]  # fixtures
 DATA_VARIABLE = "ENTITYCLIP_TEST_DATA"
-DEFAULT_MARKS = "not slow and not chaos and not soak"  # as in pyproject.toml
 
 
 @pytest.fixture(autouse=True)
@@ -50,4 +49,4 @@ def real_data() -> Path:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Two processes for the whole default run, which mostly waits; what is run by hand stays in this one."""
     is_default = config.args == config.getini("testpaths") and config.option.capture != "no"
-    return 2 if is_default and config.option.markexpr == DEFAULT_MARKS else 0
+    return 2 if is_default and config.option.markexpr in config.getini("addopts") else 0

@@ -1,8 +1,6 @@
 """The custom resource definitions of KEDA and of the Prometheus operator, as their own modules ship them.
 
-    python -m tests.deploy.crds          # fetched from the Go module proxy once; needs `go`
-
-`tests.deploy.tools` fetches them along with the tools.
+`python -m tests.deploy.tools` fetches them from the Go module proxy once, along with the tools.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.kafka.broker import CACHE_VARIABLE
+from tests.kafka.broker import cache_folder
 
 Schema = dict[str, Any]
 
@@ -43,8 +40,7 @@ class Definition:
     @property
     def path(self) -> Path:
         """Where it lies once it was fetched."""
-        cache = Path(os.environ.get(CACHE_VARIABLE, Path.home() / ".cache" / "entityclip-tests"))
-        return cache / "crds" / f"{self.kind.lower()}-{self.version}.yaml"
+        return cache_folder() / "crds" / f"{self.kind.lower()}-{self.version}.yaml"
 
     def build(self) -> None:
         """Copy it out of its module, unless it is there.
@@ -66,7 +62,7 @@ class Definition:
     def schema(self) -> Schema:
         """Its JSON Schema, strict; the test is skipped where it was not fetched."""
         if not self.path.exists():
-            pytest.skip(f"{self.kind} {self.version} is not there: python -m tests.deploy.crds (needs go)")
+            pytest.skip(f"{self.kind} {self.version} is not there: python -m tests.deploy.tools (needs go)")
         return _schema(self.path)
 
 
@@ -113,15 +109,3 @@ def strict(schema: Any) -> Any:
     if schema.get("nullable") is True and isinstance(made.get("type"), str):
         made["type"] = [made["type"], "null"]
     return made
-
-
-def main() -> int:
-    """Fetch all of them."""
-    for definition in CRDS:
-        print(definition.path, flush=True)
-        definition.build()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

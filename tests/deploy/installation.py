@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests.deploy.charts import render
 from tests.deploy.pods import Container, worker_container
 from tests.deploy.slow_store import SlowStore
 from tests.fault.cluster import DEAD, POSTS, Cluster, repeats
-from tests.kafka.broker import BrokerUnavailable, jars_folder
+from tests.kafka.broker import BrokerUnavailable
 from tests.ports import free_port
 
 HANGING_WORKER = (sys.executable, "-m", "tests.deploy.hanging_worker")
@@ -24,11 +25,18 @@ READY_S = 90.0  # that a start may take on a machine that is busy with other thi
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    try:
-        jars_folder()
-    except BrokerUnavailable as missing:
-        pytest.skip(str(missing))
-    with Cluster(tmp_path_factory.mktemp("cluster"), redis=False) as cluster:
+    with running(Cluster(tmp_path_factory.mktemp("cluster"), redis=False)) as cluster:
+        yield cluster
+
+
+@contextmanager
+def running(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster; the tests are skipped where it has no broker."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(cluster)
+        except BrokerUnavailable as missing:
+            pytest.skip(str(missing))
         yield cluster
 
 

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -21,13 +21,13 @@ import promql_parser
 import pytest
 
 from tests.deploy import promql
+from tests.deploy.installation import running
 from tests.deploy.prometheus import Prometheus
 from tests.deploy.test_dashboard import FOREIGN, PATH, queries
 from tests.deploy.tools import PROMETHEUS, tool
 from tests.fault.cluster import POSTS, Cluster, Worker, until
 from tests.fault.planted import Post
 from tests.image_server import ImageServer
-from tests.kafka.broker import BrokerUnavailable
 from tests.redis_server import need_redis_server
 
 SETTINGS: Final = """
@@ -69,17 +69,6 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         cluster.wait_for_outcomes(len(cluster.records(POSTS)), 120)
         wait_for_rules(prometheus, worker)
         yield Watched(prometheus, cluster, worker)
-
-
-@contextmanager
-def running(cluster: Cluster) -> Iterator[Cluster]:
-    """The cluster; the tests are skipped where it has no broker."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(cluster)
-        except BrokerUnavailable as missing:
-            pytest.skip(str(missing))
-        yield cluster
 
 
 def send_demo(cluster: Cluster, worker: Worker) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.crds import CRDS, Definition
-from tests.kafka.broker import CACHE_VARIABLE
+from tests.kafka.broker import cache_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Tool:
     @property
     def path(self) -> Path:
         """Where it lies once it was built."""
-        return _cache() / "bin" / f"{self.name}-{self.version}"
+        return cache_folder() / "bin" / f"{self.name}-{self.version}"
 
     def build(self) -> None:
         """Build it, unless it is there.
@@ -83,10 +83,6 @@ def run(wanted: Tool, *arguments: str, cwd: Path | None = None) -> subprocess.Co
     """Its output, whatever its exit status; the test is skipped where it was not built."""
     command = [tool(wanted), *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
-
-
-def _cache() -> Path:
-    return Path(os.environ.get(CACHE_VARIABLE, Path.home() / ".cache" / "entityclip-tests"))
 
 
 def main() -> int:

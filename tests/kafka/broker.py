@@ -251,6 +251,11 @@ def kafka_version() -> str:
     return found[1]
 
 
+def cache_folder() -> Path:
+    """Where tests keep what they fetched or built once."""
+    return Path(os.environ.get(CACHE_VARIABLE, Path.home() / ".cache" / "entityclip-tests"))
+
+
 def jars_folder() -> Path:
     """The folder with Kafka's jars, fetched if need be (45 MB, once; several processes may ask at once).
 
@@ -259,7 +264,7 @@ def jars_folder() -> Path:
     """
     if shutil.which("java") is None:
         raise BrokerUnavailable("no java: install a JRE 17 or newer (apt-get install default-jre-headless)")
-    cache = Path(os.environ.get(CACHE_VARIABLE, Path.home() / ".cache" / "entityclip-tests"))
+    cache = cache_folder()
     folder = cache / f"kafka-{kafka_version()}"
     if folder.is_dir():
         return folder
